@@ -1,0 +1,1 @@
+"""Networks under their published state-dict names, with the metadata of their weights."""

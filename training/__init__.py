@@ -1,0 +1,1 @@
+"""Training recipes, and the procedural objects of the embedded weights."""
