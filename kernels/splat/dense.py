@@ -1,0 +1,62 @@
+"""The torch twin of the splat rasteriser: every Gaussian at every pixel, with nothing clever. It defines the result."""
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .projection import ALPHA_MAX, ALPHA_MIN, T_STOP, Projected
+
+_CHUNK_PAIRS = 1 << 22   # pixel-Gaussian pairs worked on at once; bounds the memory, with and without gradients
+
+
+def rasterize_dense(projected: Projected, opacities: Tensor, features: Tensor, width: int, height: int
+                    ) -> tuple[Tensor, Tensor]:
+    """Blend projected Gaussians front to back at every pixel center.
+
+    projected: [..., V, N]; opacities [..., N]; features [..., V, N, C] (colors and whatever else is blended like a
+    color). Returns blended features [..., V, H, W, C], premultiplied, and alpha [..., V, H, W]. Differentiable.
+    Source: 3D Gaussian Splatting (Kerbl et al. 2023) with the constants of gsplat 1.5.3.
+    """
+    lead = projected.x.shape[:-1]
+    count, channels = projected.x.shape[-1], features.shape[-1]
+    images = lead.numel()
+    flat = [t.reshape(images, count) for t in projected]
+    x, y, xx, xy, yy, det, depth, visible = flat
+    opacity = opacities.unsqueeze(-2).expand(*lead, count).reshape(images, count)
+    opacity = torch.where(visible, opacity, 0.0)
+    table = torch.stack([x, y, yy / det, -xy / det, xx / det, opacity], -1)
+    features = features.reshape(images, count, channels)
+
+    order = torch.where(visible, depth, torch.inf).detach().argsort(dim=-1, stable=True)   # ties: by index
+    table = table.gather(1, order[..., None].expand_as(table))
+    features = features.gather(1, order[..., None].expand_as(features))
+
+    device = x.device
+    rows = torch.arange(height, device=device, dtype=torch.float32) + 0.5
+    columns = torch.arange(width, device=device, dtype=torch.float32) + 0.5
+    pixels = torch.stack(torch.broadcast_tensors(columns[None, :], rows[:, None]), -1).reshape(-1, 2)
+    step = max(1, _CHUNK_PAIRS // max(1, count))
+    needs_grad = torch.is_grad_enabled() and (table.requires_grad or features.requires_grad)
+    colors, alphas = [], []
+    for image in range(images):
+        for first in range(0, height * width, step):
+            args = (table[image], features[image], pixels[first:first + step])
+            color, alpha = checkpoint(_blend, *args, use_reentrant=False) if needs_grad else _blend(*args)
+            colors.append(color)
+            alphas.append(alpha)
+    color = torch.cat(colors) if colors else features.new_zeros(0, channels)
+    alpha = torch.cat(alphas) if alphas else features.new_zeros(0)
+    return color.reshape(*lead, height, width, channels), alpha.reshape(*lead, height, width)
+
+
+def _blend(table: Tensor, features: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Blend N depth-sorted Gaussians at P pixels: table [N, 6] (x, y, conic a, b, c, opacity), features [N, C]."""
+    x, y, a, b, c, opacity = table.unbind(-1)
+    dx = pixels[:, 0, None] - x                                      # [P, N]
+    dy = pixels[:, 1, None] - y
+    sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
+    alpha = (opacity * torch.exp(-sigma)).clamp(max=ALPHA_MAX)
+    alpha = torch.where((sigma >= 0) & (alpha >= ALPHA_MIN), alpha, 0.0)
+    after = torch.cumprod(1.0 - alpha, -1)                           # light left behind each Gaussian
+    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], -1)
+    weight = alpha * before * (after > T_STOP)                       # the stop comes before the Gaussian is added
+    return weight @ features, weight.sum(-1)
