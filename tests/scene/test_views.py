@@ -1,0 +1,102 @@
+"""View sets: compositing, squaring, counting."""
+
+import pytest
+import torch
+
+from sightline.scene.cameras import orbit
+from sightline.scene.errors import InputError
+from sightline.scene.views import ViewSet, composite, parse_angles, square, view_set
+
+
+def picture(height=8, width=8, value=0.25, channels=3, count=1):
+    return torch.full((count, channels, height, width), value)
+
+
+def test_alpha_and_mask_composite_on_white():
+    rgba = picture(channels=4, value=0.5)
+    assert torch.allclose(composite(rgba), torch.full((1, 3, 8, 8), 0.75))
+    mask = torch.zeros(1, 8, 8)
+    mask[:, :, :4] = 1
+    out = composite(picture(), mask)
+    assert torch.equal(out[..., :4], torch.full((1, 3, 8, 4), 0.25)) and torch.equal(out[..., 4:], torch.ones(1, 3, 8, 4))
+
+
+def test_mask_is_resampled_to_the_picture():
+    mask = torch.zeros(1, 4, 4)
+    mask[:, :2] = 1
+    out = composite(picture(16, 16), mask)
+    assert float(out[0, 0, 2, 8]) == pytest.approx(0.25) and float(out[0, 0, 14, 8]) == 1.0
+
+
+@pytest.mark.parametrize("height, width", [(6, 10), (10, 6), (7, 10)])
+def test_pad_keeps_everything_and_adds_white(height, width):
+    out = square(picture(height, width, 0.0))
+    assert out.shape == (1, 3, 10, 10)
+    assert int((out[0, 0] == 0).sum()) == height * width and int((out[0, 0] == 1).sum()) == 100 - height * width
+
+
+def test_crop_takes_the_middle():
+    wide = torch.arange(10.0).expand(1, 3, 6, 10) / 10
+    assert torch.equal(square(wide, fit="crop")[0, 0, 0], wide[0, 0, 0, 2:8])
+
+
+def test_pictures_of_different_sizes_become_one_set():
+    views = view_set([picture(8, 8), picture(16, 12, count=2)], [0, 90, 180], [20], 1.3, 50.0)
+    assert views.images.shape == (3, 3, 16, 16) and len(views.cameras) == 3
+    assert (views.cameras.width, views.cameras.height) == (16, 16)
+    assert torch.allclose(views.cameras.centers, orbit([0, 90, 180], 20, 1.3, 50.0, 16, 16).centers)
+
+
+def test_given_cameras_replace_the_angles_and_take_the_picture_size():
+    views = view_set([picture()], [0], [0], 9.0, 9.0, cameras=orbit(30, 10, 2.0, 40.0, 512, 512))
+    assert views.cameras.width == 8 and float(views.cameras.fov_x[0]) == pytest.approx(40.0, abs=1e-4)
+
+
+def test_inputs_are_not_changed():
+    images, mask = picture(6, 10, 0.5), torch.ones(1, 6, 10)
+    before = images.clone(), mask.clone()
+    view_set([images], [0], [20], 1.3, 50.0, masks=mask)
+    assert torch.equal(images, before[0]) and torch.equal(mask, before[1])
+
+
+@pytest.mark.parametrize("text, values", [("0", [0]), ("0, 90;180 -30", [0, 90, 180, -30]), (" 1.5,\n2 ", [1.5, 2])])
+def test_angles(text, values):
+    assert parse_angles(text, "azimuths") == values
+
+
+@pytest.mark.parametrize("text", ["", "  ", "left", "0, 90°", "nan", "inf", "1e9"])
+def test_bad_angles_are_named(text):
+    with pytest.raises(InputError, match="`azimuths`"):
+        parse_angles(text, "azimuths")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(pictures=[]), "no picture"),
+        (dict(pictures=[picture(), picture(value=float("nan"))], azimuth=[0, 90]), "Picture 2 holds pixels"),
+        (dict(pictures=[torch.zeros(1, 3, 0, 4)]), "empty"),
+        (dict(pictures=[torch.zeros(1, 2, 4, 4)]), "2 channels"),
+        (dict(masks=torch.zeros(1, 8, 8)), "mask of Picture 1 is empty"),
+        (dict(masks=torch.ones(3, 8, 8)), "3 masks for 1 picture"),
+        (dict(azimuth=[0, 90]), "2 values for 1 picture"),
+        (dict(pictures=[picture(count=2)]), "1 value for 2 pictures"),
+        (dict(elevation=[1, 2]), "`elevations` has 2 values"),
+        (dict(radius=0.0), "radius"),
+        (dict(fov=180.0), "field of view"),
+        (dict(fit="stretch"), "stretch"),
+        (dict(cameras=orbit([0, 1], 0, 1, 50, 8, 8)), "2 cameras for 1 picture"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(change, message):
+    given = dict(pictures=[picture()], azimuth=[0], elevation=[20], radius=1.3, fov=50.0) | change
+    with pytest.raises(InputError, match=message) as error:
+        view_set(**given)
+    assert str(error.value).count("\n") == 0 and str(error.value).endswith(".")
+
+
+def test_view_set_needs_rgb_and_a_camera_each():
+    with pytest.raises(InputError, match="channels"):
+        ViewSet(picture(channels=4), orbit(0, 0, 1, 50, 8, 8))
+    with pytest.raises(InputError, match="2 cameras"):
+        ViewSet(picture(), orbit([0, 90], 0, 1, 50, 8, 8))
