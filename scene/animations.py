@@ -1,0 +1,161 @@
+"""Turntables and other picture sequences as GIF, WebP, MP4, or a folder of PNG files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Iterable
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, MissingDependency
+from .files import Output, Outputs
+from .images import encode_png, to_pillow
+
+SUFFIXES = (".gif", ".webp", ".mp4")
+
+
+def animation_output(outputs: Outputs, path: str) -> Output:
+    """The output for `path`: a file for .gif, .webp, .mp4, a folder of PNG files for a name without a suffix.
+
+    Raises InputError for another suffix and MissingDependency for .mp4 without an encoder: both before any work.
+    """
+    suffix = Path(path).suffix.lower()
+    if not suffix or str(path).endswith(("/", "\\")):
+        return outputs.folder(path)
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path} ends in {suffix}; use {', '.join(SUFFIXES)} or a folder name.")
+    if suffix == ".mp4":
+        _mp4_encoder()
+    return outputs.file(path)
+
+
+def write_animation(output: Output, frames: Tensor, fps: float = 15.0) -> None:
+    """Write frames [F, 3 or 4, H, W] in [0, 1] to an output of `animation_output`.
+
+    Animations loop; GIF keeps one palette for all frames so that colors do not flicker, and 1/100 s timing.
+    """
+    check_frames(frames, fps)
+    suffix = output.path.suffix.lower()
+    if output.is_folder:
+        for i, frame in enumerate(frames):
+            output.write(encode_png(frame), f"{i:04d}.png")
+    elif suffix == ".gif":
+        output.write(encode_gif(frames, fps))
+    elif suffix == ".webp":
+        output.write(encode_webp(frames, fps))
+    else:
+        output.write(encode_mp4(frames, fps))
+
+
+def check_frames(frames: Tensor, fps: float) -> None:
+    """Raise InputError unless frames are [F, 3 or 4, H, W] with F >= 1 and 0 < fps <= 100."""
+    if frames.ndim != 4 or frames.shape[1] not in (3, 4) or 0 in frames.shape:
+        raise InputError(f"The frames have shape {list(frames.shape)}; they must be [F, 3 or 4, H, W].")
+    if not 0 < fps <= 100:
+        raise InputError(f"The animation has {fps:g} frames a second; use more than 0 and at most 100.")
+
+
+def encode_gif(frames: Tensor, fps: float) -> bytes:
+    """Frames [F, 3, H, W] in [0, 1] as the bytes of a looping GIF."""
+    from PIL import Image
+
+    pictures = [to_pillow(f[:3]) for f in frames]
+    palette = _common_palette(pictures)
+    pictures = [p.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for p in pictures]
+    return _encode_many(pictures, "GIF", duration=max(2, round(100 / fps)) * 10, optimize=False, disposal=1)
+
+
+def _common_palette(pictures: list):
+    """256 colors for all pictures; the most frequent color (the background) is kept exactly and not dithered."""
+    from PIL import Image
+
+    chosen = pictures[:: max(1, len(pictures) // 12)]
+    width, height = chosen[0].size
+    sheet = Image.new("RGB", (width, height * len(chosen)))
+    for i, picture in enumerate(chosen):
+        sheet.paste(picture, (0, i * height))
+    colors, counts = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(-1, 3).unique(
+        dim=0, return_counts=True
+    )
+    background = colors[counts.argmax()].tolist()
+    rest = sheet.quantize(colors=255, method=Image.Quantize.MEDIANCUT, kmeans=2).getpalette()[: 255 * 3]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(background + rest + background * (255 - len(rest) // 3))
+    return palette
+
+
+def encode_webp(frames: Tensor, fps: float) -> bytes:
+    """Frames [F, 3 or 4, H, W] in [0, 1] as the bytes of a looping WebP, quality 90."""
+    from PIL import features
+
+    if not features.check("webp"):
+        raise MissingDependency("This Pillow was built without WebP; install a newer one (pip install -U pillow).")
+    return _encode_many([to_pillow(f) for f in frames], "WEBP", duration=round(1000 / fps), quality=90, method=4)
+
+
+def _encode_many(pictures: list, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    pictures[0].save(stream, format=kind, save_all=True, append_images=pictures[1:], loop=0, **options)
+    return stream.getvalue()
+
+
+def encode_mp4(frames: Tensor, fps: float) -> bytes:
+    """Frames [F, 3, H, W] in [0, 1] as the bytes of an H.264 MP4; odd sizes lose their last row or column."""
+    height, width = (n - n % 2 for n in frames.shape[-2:])
+    if not height or not width:
+        raise InputError("A video needs pictures of at least 2x2 pixels.")
+    pictures = (to_pillow(f[:3, :height, :width]) for f in frames)
+    return _mp4_encoder()(pictures, width, height, fps)
+
+
+def _mp4_encoder():
+    """The first installed encoder: PyAV (which ComfyUI brings along), else imageio-ffmpeg."""
+    try:
+        import av  # noqa: F401
+
+        return _encode_mp4_av
+    except ImportError:
+        pass
+    try:
+        import imageio_ffmpeg  # noqa: F401
+
+        return _encode_mp4_ffmpeg
+    except ImportError:
+        raise MissingDependency(
+            "An .mp4 needs the package av (pip install av); .gif, .webp and a folder need nothing."
+        ) from None
+
+
+def _encode_mp4_av(pictures: Iterable, width: int, height: int, fps: float) -> bytes:
+    from fractions import Fraction
+
+    import av
+
+    stream = io.BytesIO()
+    with av.open(stream, mode="w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.options = {"crf": "16"}
+        for picture in pictures:
+            container.mux(video.encode(av.VideoFrame.from_image(picture)))
+        container.mux(video.encode())
+    return stream.getvalue()
+
+
+def _encode_mp4_ffmpeg(pictures: Iterable, width: int, height: int, fps: float) -> bytes:
+    import tempfile
+
+    import imageio_ffmpeg
+
+    with tempfile.TemporaryDirectory() as folder:  # ffmpeg seeks in an .mp4, so it cannot go through a pipe
+        path = str(Path(folder) / "video.mp4")
+        writer = imageio_ffmpeg.write_frames(
+            path, (width, height), fps=fps, macro_block_size=1, output_params=["-crf", "16"]
+        )
+        writer.send(None)
+        for picture in pictures:
+            writer.send(picture.tobytes())
+        writer.close()
+        return Path(path).read_bytes()
