@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
-import re
 
 import torch
 
 from ...scene.errors import InputError
 
 RAY_CONVENTIONS = ("reference", "centered")
+# Bounds for files from outside.
+MAX_SIZE = 1 << 16
+LIMITS = {"num_encoder_layers": 256, "num_decoder_layers": 256, "head_sets": 256, "vit_depth": 256, "vit_grid": 512,
+          "image_size": 4096, "input_size": 4096}
 QUERY_INITS = ("trunc_normal", "uniform", "constant")
 
 
@@ -54,13 +57,22 @@ class SparseGenConfig:
     train_steps: int = 1000
 
     def __post_init__(self):
-        object.__setattr__(self, "position_range", tuple(float(x) for x in self.position_range))
+        for name in _NUMBERS:
+            if not isinstance(value := getattr(self, name), (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+                raise InputError(f"`{name}` of the SparseGen configuration is {value!r}; it must be a number.")
+        try:
+            object.__setattr__(self, "position_range", tuple(float(x) for x in self.position_range))
+        except (TypeError, ValueError):
+            raise InputError(f"`position_range` is {self.position_range!r}; it must be six numbers.") from None
         if len(self.position_range) != 6 or any(a >= b for a, b in zip(self.position_range[:3], self.position_range[3:])):
             raise InputError(f"`position_range` is {self.position_range}; it must be min x, y, z then max x, y, z.")
         for name in _POSITIVE:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"`{name}` of the SparseGen configuration is {value!r}; it must be a positive integer.")
+        for name in _POSITIVE:
+            if getattr(self, name) > (limit := LIMITS.get(name, MAX_SIZE)):
+                raise InputError(f"`{name}` of the SparseGen configuration is {getattr(self, name)}; at most {limit} is supported.")
         if self.embed_dims % 4 or self.embed_dims % self.num_heads:
             raise InputError(f"`embed_dims` is {self.embed_dims}; it must be divisible by 4 and by `num_heads` ({self.num_heads}).")
         if self.vit_dims % self.vit_heads:
@@ -120,16 +132,17 @@ class SparseGenConfig:
     def from_state_dict(cls, shapes: dict, known: dict | None = None) -> "SparseGenConfig":
         """The configuration whose network has the given key -> shape table.
 
-        `shapes` maps key names (without ``reconstructor.``) to shapes or tensors. Widths, depths and counts come from the
-        shapes and win over `known`; what shapes cannot tell (heads, field of view, depths, scale limit, ray convention,
-        picture sizes) comes from `known`, else from the published model. Raises InputError naming a key it needs.
+        `shapes` maps key names (without ``reconstructor.``) to shapes or tensors. `known` holds options stated elsewhere and
+        wins; widths, depths and counts it lacks are read off the shapes; what shapes cannot tell (heads, field of view,
+        depths, scale limit, ray convention, picture sizes) is else as in the published model.
         """
-        return cls(**_known(known or {}) | shape_values(shapes))
+        return cls(**shape_values(shapes) | _known(known or {}))
 
 
 _POSITIVE = ("embed_dims", "depth_num", "num_query", "num_gs_per_query", "num_encoder_layers", "num_decoder_layers",
              "num_heads", "ffn_dims", "head_sets", "vit_dims", "vit_depth", "vit_heads", "vit_mlp_dims", "vit_grid",
              "patch_size", "image_size", "input_size", "train_steps")
+_NUMBERS = ("max_scale", "dropout", "fov", "znear", "zfar")
 _FIELDS = tuple(f.name for f in dataclasses.fields(SparseGenConfig))
 
 
@@ -147,6 +160,8 @@ def hydra_values(cfg: dict) -> dict:
     if not isinstance(cfg, dict) or not isinstance(cfg.get("model"), dict):
         raise InputError("The training configuration has no `model` section; a SparseGen `.hydra/config.yaml` is needed.")
     model, data, render = (cfg.get(section) or {} for section in ("model", "data", "render"))
+    if not isinstance(data, dict) or not isinstance(render, dict):
+        raise InputError("`data` or `render` in the training configuration is not a mapping; a SparseGen `.hydra/config.yaml` is needed.")
     if model.get("type", "query") != "query":
         raise InputError(f"`model.type` is {model['type']!r} in the training configuration; only `query` (SparseGen) can be loaded.")
     out = {}
@@ -158,8 +173,9 @@ def hydra_values(cfg: dict) -> dict:
         out["query_init"] = model["querty_init"]
     if "return_intermediate" in model:
         out["head_sets"] = out.get("num_decoder_layers", 6) if model["return_intermediate"] else 1
-    if "steps" in (model.get("diffuser") or {}):
-        out["train_steps"] = model["diffuser"]["steps"]
+    diffuser = model.get("diffuser")
+    if isinstance(diffuser, dict) and "steps" in diffuser:
+        out["train_steps"] = diffuser["steps"]
     if "input_size" in data:
         size = data["input_size"]
         size = list(size) if isinstance(size, (list, tuple)) else [size, size]
@@ -170,43 +186,32 @@ def hydra_values(cfg: dict) -> dict:
         out["normalize_pose"] = bool(data["normalize_pose"])
     for name in ("fov", "znear", "zfar"):
         if name in render:
-            out[name] = float(render[name])
+            out[name] = render[name]
     return out
 
 
 def shape_values(shapes: dict) -> dict:
-    """The options of `SparseGenConfig` that a key -> shape table determines, as a dict."""
-    def shape(key):
-        if key not in shapes:
-            raise InputError(f"The weights have no `{key}`; they are not SparseGen weights.")
-        value = shapes[key]
-        return tuple(getattr(value, "shape", value))
+    """The options of `SparseGenConfig` that a key -> shape table determines, as a dict; what it does not tell is absent."""
+    out = {}
 
-    def count(pattern):
-        found = {int(match.group(1)) for key in shapes if (match := re.match(pattern, key))}
-        if found != set(range(len(found))) or not found:
-            raise InputError(f"The weights have layers {sorted(found)} of `{pattern[1:].split('.(')[0]}`; consecutive numbers from 0 are needed."
-                             .replace("\\", ""))
-        return len(found)
+    def put(option, key, dims, read):
+        shape = tuple(getattr(shapes.get(key, ()), "shape", shapes.get(key, ())))
+        if len(shape) == dims:
+            out[option] = int(read(shape))
 
-    patch = shape("feature_extractor.model.patch_embed.proj.weight")
-    tokens = shape("feature_extractor.model.pos_embed")[1] - 1
-    grid = math.isqrt(tokens)
-    if grid * grid != tokens:
-        raise InputError(f"`feature_extractor.model.pos_embed` holds {tokens} patch positions; a square number is needed.")
-    queries = shape("reference_points.weight")[0]
-    return {
-        "embed_dims": shape("input_proj.weight")[0],
-        "depth_num": shape("position_encoder.0.weight")[1] // 3,
-        "num_query": queries,
-        "num_gs_per_query": shape("gs_decoder.0.xyz.4.weight")[0] // 3,
-        "num_encoder_layers": count(r"^transformer\.encoder_layers\.(\d+)\."),
-        "num_decoder_layers": count(r"^transformer\.decoder_layers\.(\d+)\."),
-        "ffn_dims": shape("transformer.encoder_layers.0.feed_forward.fc1.weight")[0],
-        "head_sets": count(r"^gs_decoder\.(\d+)\."),
-        "vit_dims": patch[0],
-        "vit_depth": count(r"^feature_extractor\.model\.blocks\.(\d+)\."),
-        "vit_mlp_dims": shape("feature_extractor.model.blocks.0.mlp.fc1.weight")[0],
-        "vit_grid": grid,
-        "patch_size": patch[-1],
-    }
+    put("embed_dims", "input_proj.weight", 4, lambda s: s[0])
+    put("depth_num", "position_encoder.0.weight", 4, lambda s: s[1] // 3)
+    put("num_query", "reference_points.weight", 2, lambda s: s[0])
+    put("num_gs_per_query", "gs_decoder.0.xyz.4.weight", 2, lambda s: s[0] // 3)
+    put("ffn_dims", "transformer.encoder_layers.0.feed_forward.fc1.weight", 2, lambda s: s[0])
+    put("vit_dims", "feature_extractor.model.patch_embed.proj.weight", 4, lambda s: s[0])
+    put("patch_size", "feature_extractor.model.patch_embed.proj.weight", 4, lambda s: s[-1])
+    put("vit_mlp_dims", "feature_extractor.model.blocks.0.mlp.fc1.weight", 2, lambda s: s[0])
+    put("vit_grid", "feature_extractor.model.pos_embed", 3, lambda s: math.isqrt(max(s[1] - 1, 0)))
+    for option, prefix in (("num_encoder_layers", "transformer.encoder_layers."), ("num_decoder_layers", "transformer.decoder_layers."),
+                           ("head_sets", "gs_decoder."), ("vit_depth", "feature_extractor.model.blocks.")):
+        numbers = [int(number) for key in shapes if key.startswith(prefix)
+                   and (number := key[len(prefix):].split(".", 1)[0]).isdecimal() and len(number) < 6]
+        if numbers:
+            out[option] = max(numbers) + 1
+    return out

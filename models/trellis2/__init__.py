@@ -1,0 +1,1 @@
+"""The networks of TRELLIS.2 and Pixal3D, under their published parameter names."""

@@ -1,0 +1,30 @@
+"""How published and embedded weights are described beside the network they fit."""
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsFile:
+    """One file of a release. ``bytes`` is its size where known, ``sha256`` its checksum where the authors' file was seen."""
+
+    name: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A set of weights: what it is called here, where it comes from, under which licence, and what it was trained for.
+
+    ``path`` is where embedded weights lie; None for weights the user has to bring.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    files: tuple[WeightsFile, ...]
+    parameters: int
+    domain: str
+    path: Path | None = None
