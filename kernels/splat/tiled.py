@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from .projection import ALPHA_MAX, ALPHA_MIN, T_STOP, Projected
-from .tiles import tile_lists
+from .tiles import TileLists, tile_lists
 
 _K = 0.5 * math.log2(math.e)
 _LN2 = math.log(2.0)
 _GEOMETRY = 6                       # rows of the table before the features: x, y, p, q, r, e
 _NOTHING = -1e4                     # log2 of the opacity of a padding entry
+_ONE = torch.tensor(1.0)
+_BELOW_ALPHA_MIN = float(torch.nextafter(torch.tensor(ALPHA_MIN), torch.tensor(0.0)))   # threshold_ keeps what is above
 _SAVE_BYTES = 256 << 20             # weights are kept for the backward pass up to here, recomputed beyond
 
 
@@ -51,8 +53,9 @@ def rasterize_tiled(projected: Projected, opacities: Tensor, features: Tensor, w
     table = torch.cat([table, padding], 1)                           # the last column is the padding entry
 
     chunk = chunk or 32
-    block = block or (1 << 17 if on_cpu else 1 << 24)
-    blended = _Blend.apply(table, lists, tile, chunk, max(1, block // (tile * tile * chunk)))
+    block = block or (1 << 18 if on_cpu else 1 << 24)
+    plan = _Plan(lists, images * count, tile, chunk, max(1, block // (tile * tile * chunk)), table.dtype)
+    blended = _Blend.apply(table, plan)
     blended = blended.reshape(images, lists.tiles_y, lists.tiles_x, channels + 1, tile, tile)
     blended = blended.permute(0, 1, 4, 2, 5, 3).reshape(images, lists.tiles_y * tile, lists.tiles_x * tile, channels + 1)
     blended = blended[:, :height, :width].reshape(*lead, height, width, channels + 1)
@@ -62,125 +65,123 @@ def rasterize_tiled(projected: Projected, opacities: Tensor, features: Tensor, w
 class _Scratch:
     """The work arrays of one pass, allocated once and cut to the size of each block."""
 
-    def __init__(self, table: Tensor, names: int):
-        self.table, self.buffers = table, [None] * names
+    def __init__(self, like: Tensor):
+        self.like, self.buffers = like, {}
 
-    def get(self, name: int, *shape: int) -> Tensor:
+    def get(self, name: str, *shape: int) -> Tensor:
         size = math.prod(shape)
-        buffer = self.buffers[name]
+        buffer = self.buffers.get(name)
         if buffer is None or buffer.numel() < size:
-            buffer = self.buffers[name] = self.table.new_empty(size)
+            buffer = self.buffers[name] = self.like.new_empty(size)
         return buffer[:size].view(shape)
 
 
-class _Grid:
-    """Tile geometry: the origin of every tile and the pixel centers within one."""
+class _Plan:
+    """Everything about one call that is not differentiated: padded tile lists and tile geometry."""
 
-    def __init__(self, table: Tensor, lists, tile: int):
-        index = torch.arange(lists.start.shape[0], device=table.device)
-        index = index % (lists.tiles_x * lists.tiles_y)
+    def __init__(self, lists: TileLists, items: int, tile: int, chunk: int, step: int, dtype: torch.dtype):
+        device = lists.item.device
+        self.tile, self.chunk, self.step, self.pixels = tile, chunk, step, tile * tile
+        self.tiles = lists.start.shape[0]
+        # Lists are padded to whole chunks with the index of the padding entry, one row of `index` for each chunk.
+        rows = torch.div(lists.length + chunk - 1, chunk, rounding_mode="floor")
+        self.first_row = torch.cumsum(rows, 0) - rows
+        total = int(rows.sum())
+        self.index = torch.full((total * chunk,), items, dtype=torch.int64, device=device)
+        shift = torch.repeat_interleave(self.first_row * chunk - lists.start, lists.length)
+        self.index[shift + torch.arange(shift.shape[0], device=device)] = lists.item
+        self.index = self.index.view(total, chunk)
+        self.rows, self.order = torch.sort(rows, descending=True)
+        self.counts = torch.bincount(rows).flip(0).cumsum(0).flip(0).tolist()      # tiles with more than c chunks
+        index = torch.arange(self.tiles, device=device) % (lists.tiles_x * lists.tiles_y)
         row = torch.div(index, lists.tiles_x, rounding_mode="floor")
         half = 0.5 * tile
         # Coordinates are relative to the center of the tile, where float32 has digits to spare.
-        self.center_x = (index - row * lists.tiles_x).to(table.dtype) * tile + half
-        self.center_y = row.to(table.dtype) * tile + half
-        self.offset = torch.arange(tile, device=table.device, dtype=table.dtype) + (0.5 - half)
+        self.center_x = (index - row * lists.tiles_x).to(dtype) * tile + half
+        self.center_y = row.to(dtype) * tile + half
+        self.offset = torch.arange(tile, device=device, dtype=dtype) + (0.5 - half)
+
+    def gather(self, table: Tensor, group: Tensor, place: int):
+        """Chunk `place` of the lists of some tiles: indices [M], table columns [F, M], tile-relative x, y, features."""
+        index = self.index.index_select(0, self.first_row.index_select(0, group) + place).view(-1)
+        columns = table.index_select(1, index)
+        shape = (group.shape[0], self.chunk)
+        x = torch.sub(columns[0].view(shape), self.center_x.index_select(0, group)[:, None]).view(-1)
+        y = torch.sub(columns[1].view(shape), self.center_y.index_select(0, group)[:, None]).view(-1)
+        channels = table.shape[0] - _GEOMETRY
+        feature = table.new_ones(group.shape[0], channels + 1, self.chunk)
+        feature[:, :channels] = columns[_GEOMETRY:].view(channels, -1, self.chunk).transpose(0, 1)
+        return index, columns, x, y, feature
 
 
-def _gather(table: Tensor, lists, grid: _Grid, tiles: Tensor, first: int, chunk: int):
-    """The Gaussians first..first+chunk of each tile's list: (indices [M], table columns [F, M], tile-relative x, y)."""
-    place = torch.arange(first, first + chunk, device=table.device)
-    index = lists.start[tiles, None] + place
-    index = lists.item[index.clamp_(max=lists.item.shape[0] - 1)]
-    index = torch.where(place < lists.length[tiles, None], index, table.shape[1] - 1).reshape(-1)
-    columns = table.index_select(1, index)
-    shape = (tiles.shape[0], chunk)
-    x = (columns[0].view(shape) - grid.center_x[tiles, None]).reshape(-1)
-    y = (columns[1].view(shape) - grid.center_y[tiles, None]).reshape(-1)
-    return index, columns, x, y
-
-
-def _weights(columns: Tensor, x: Tensor, y: Tensor, offset: Tensor, light: Tensor, chunk: int, clamp: bool,
+def _weights(plan: _Plan, columns: Tensor, x: Tensor, y: Tensor, light: Tensor, clamp: bool,
              scratch: _Scratch, ratio: Tensor, weight: Tensor) -> Tensor:
     """Blend weights of one block.
 
-    columns [F, M] table entries, x, y [M] tile-relative centers, light [P, tiles] what reaches the first Gaussian.
-    Writes ratio = alpha / (1 - alpha) and weight = alpha * T, both [P, M]; returns the light left, [P, tiles].
+    columns [F, M] table entries, x, y [M] tile-relative centers, light [tiles, P] what reaches the first Gaussian.
+    Writes ratio = alpha / (1 - alpha) and weight = alpha * T, both [P, M]; returns the light left, [tiles, P], 0 where
+    the pixel is finished. Beyond its stop a pixel has weight 0, so `ratio` may say anything there.
     """
-    side, size = offset.shape[0], x.shape[0]
-    p, q, r, e = columns[2:_GEOMETRY]
-    dx = torch.sub(offset[:, None], x, out=scratch.get(2, side, size)).mul_(p)
-    dy = torch.sub(offset[:, None], y, out=scratch.get(3, side, size))
-    down = torch.mul(dy, q, out=scratch.get(4, side, size))
-    top = dy.square_().mul_(r).neg_().add_(e)
+    side, size = plan.tile, x.shape[0]
+    p, q, r, e = columns[2], columns[3], columns[4], columns[5]
+    dx = torch.sub(plan.offset[:, None], x, out=scratch.get("dx", side, size)).mul_(p)
+    dy = torch.sub(plan.offset[:, None], y, out=scratch.get("dy", side, size))
+    down = torch.mul(dy, q, out=scratch.get("down", side, size))
+    top = torch.addcmul(e, dy.square_(), r, value=-1, out=scratch.get("top", side, size))
     alpha = ratio.view(side, side, size)
     torch.add(down[:, None], dx[None], out=alpha)
     torch.addcmul(top[:, None], alpha, alpha, value=-1, out=alpha)
     alpha.exp2_()
     if clamp:
         alpha.clamp_(max=ALPHA_MAX)
-    torch.nn.functional.threshold_(alpha, _BELOW_ALPHA_MIN, 0.0)
-    through = torch.sub(_ONE, ratio, out=scratch.get(7, *ratio.shape))
+    torch.threshold_(alpha, _BELOW_ALPHA_MIN, 0.0)
+    through = torch.sub(_ONE, ratio, out=scratch.get("through", plan.pixels, size))
     ratio.div_(through)
-    by_tile = through.view(side * side, -1, chunk)
-    by_tile[:, :, 0].mul_(light)
-    after = torch.cumprod(by_tile, -1, out=by_tile)
-    left = after[:, :, -1].clone()
-    if float(left.min()) <= T_STOP:
-        live = torch.sub(through, T_STOP, out=weight).mul_(1e30).clamp_(0, 1)
-        ratio.mul_(live)
+    by_tile = through.view(plan.pixels, -1, plan.chunk)
+    by_tile[:, :, 0].mul_(light.t())
+    torch.cumprod(by_tile, -1, out=by_tile)
+    torch.threshold_(through, T_STOP, 0.0)
     torch.mul(ratio, through, out=weight)
-    return left
-
-
-_ONE = torch.tensor(1.0)
-_BELOW_ALPHA_MIN = float(torch.nextafter(torch.tensor(ALPHA_MIN), torch.tensor(0.0)))
+    return by_tile[:, :, -1].t().contiguous()
 
 
 class _Blend(torch.autograd.Function):
     """table [6 + C, items + 1] -> blended features and alpha [tiles, C + 1, tile * tile]."""
 
     @staticmethod
-    def forward(ctx, table, lists, tile, chunk, step):
-        tiles, channels = lists.start.shape[0], table.shape[0] - _GEOMETRY
-        pixels = tile * tile
-        grid = _Grid(table, lists, tile)
-        out = table.new_zeros(tiles, channels + 1, pixels)
-        light = table.new_ones(pixels, tiles)
+    def forward(ctx, table: Tensor, plan: _Plan):
+        differentiable = ctx.needs_input_grad[0]
+        channels, pixels = table.shape[0] - _GEOMETRY, plan.pixels
+        out = table.new_zeros(plan.tiles, channels + 1, pixels)
+        light = table.new_ones(plan.tiles, pixels)
         clamp = bool((table[_GEOMETRY - 1] > math.log2(ALPHA_MAX)).any())
-        saved, budget = [], _SAVE_BYTES // 4 if ctx.needs_input_grad[0] else 0
-        scratch = _Scratch(table, 8)
-        length, active = torch.sort(lists.length, descending=True)
-        first = 0
-        while True:
-            active = active[length > first]
-            if first:
-                active = active[(light > T_STOP).any(0)[active]]
-            length = lists.length[active]
-            if active.shape[0] == 0:
-                break
-            for group in active.split(step):
-                index, columns, x, y = _gather(table, lists, grid, group, first, chunk)
+        scratch, saved = _Scratch(table), []
+        budget = _SAVE_BYTES // table.element_size() if differentiable else 0
+        for place in range(len(plan.counts) - 1):
+            active = plan.order[:plan.counts[place + 1]]
+            if place:
+                active = active[(light.index_select(0, active) > 0).any(1)]
+                if active.shape[0] == 0:
+                    break
+            for group in active.split(plan.step):
+                block = plan.gather(table, group, place)
+                index, columns, x, y, feature = block
                 size = pixels * index.shape[0]
-                if 2 * size <= budget:
-                    ratio, weight = table.new_empty(pixels, index.shape[0]), table.new_empty(pixels, index.shape[0])
+                keep = 2 * size <= budget
+                if keep:
+                    budget -= 2 * size
+                    ratio, weight = (table.new_empty(pixels, index.shape[0]) for _ in range(2))
                 else:
-                    ratio = scratch.get(0, pixels, index.shape[0])
-                    weight = scratch.get(1, pixels, index.shape[0])
-                before = light[:, group]
-                left = _weights(columns, x, y, grid.offset, before, chunk, clamp, scratch, ratio, weight)
-                light[:, group] = left
-                feature = torch.ones(group.shape[0], channels + 1, chunk, device=table.device, dtype=table.dtype)
-                feature[:, :channels] = columns[_GEOMETRY:].view(channels, -1, chunk).transpose(0, 1)
-                out.index_add_(0, group, feature @ weight.view(pixels, -1, chunk).permute(1, 2, 0))
-                if ctx.needs_input_grad[0]:
-                    if 2 * size <= budget:
-                        budget -= 2 * size
-                        saved.append((first, group, index, columns, x, y, feature, None, ratio, weight))
-                    else:
-                        saved.append((first, group, None, None, None, None, None, before, None, None))
-            first += chunk
-        ctx.args = lists, grid, tile, chunk, clamp, saved
+                    ratio, weight = (scratch.get(name, pixels, index.shape[0]) for name in ("ratio", "weight"))
+                before = light.index_select(0, group)
+                after = _weights(plan, columns, x, y, before, clamp, scratch, ratio, weight)
+                light.index_copy_(0, group, after)
+                blended = torch.bmm(feature, weight.view(pixels, -1, plan.chunk).permute(1, 2, 0))
+                out.index_add_(0, group, blended)
+                if differentiable:
+                    saved.append((group, place, block, None, ratio, weight) if keep else
+                                 (group, place, None, before, None, None))
+        ctx.plan, ctx.clamp, ctx.saved = plan, clamp, saved
         ctx.save_for_backward(table)
         return out
 
@@ -188,46 +189,45 @@ class _Blend(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
         (table,) = ctx.saved_tensors
-        lists, grid, tile, chunk, clamp, saved = ctx.args
-        tiles, channels = lists.start.shape[0], table.shape[0] - _GEOMETRY
-        pixels = tile * tile
+        plan, clamp = ctx.plan, ctx.clamp
+        pixels, chunk = plan.pixels, plan.chunk
+        channels = table.shape[0] - _GEOMETRY
         grad = torch.zeros_like(table)
         grad_out = grad_out.contiguous()
-        behind = table.new_zeros(pixels, tiles)      # sum of weight * (feature . grad) over what lies behind
-        scratch = _Scratch(table, 8)
-        strict = torch.ones(chunk, chunk, device=table.device, dtype=table.dtype).tril(-1)
-        px, py = grid.offset.repeat(tile), grid.offset.repeat_interleave(tile)
+        behind = table.new_zeros(plan.tiles, pixels)      # sum of weight * (feature . grad) over what lies behind
+        scratch = _Scratch(table)
+        later = torch.ones(chunk, chunk, device=table.device, dtype=table.dtype).tril(-1)
+        px, py = plan.offset.repeat(plan.tile), plan.offset.repeat_interleave(plan.tile)
         basis = torch.stack([torch.ones_like(px), px, py, px * px, px * py, py * py])
-        edge = ALPHA_MAX / (1.0 - ALPHA_MAX) * (1 - 1e-6)
-        for first, group, index, columns, x, y, feature, before, ratio, weight in reversed(saved):
-            if index is None:
-                index, columns, x, y = _gather(table, lists, grid, group, first, chunk)
-                ratio = scratch.get(0, pixels, index.shape[0])
-                weight = scratch.get(1, pixels, index.shape[0])
-                _weights(columns, x, y, grid.offset, before, chunk, clamp, scratch, ratio, weight)
-                feature = torch.ones(group.shape[0], channels + 1, chunk, device=table.device, dtype=table.dtype)
-                feature[:, :channels] = columns[_GEOMETRY:].view(channels, -1, chunk).transpose(0, 1)
+        clamped = ALPHA_MAX / (1.0 - ALPHA_MAX) * (1 - 1e-6)
+        for group, place, block, before, ratio, weight in reversed(ctx.saved):
+            if block is None:
+                block = plan.gather(table, group, place)
+                ratio, weight = (scratch.get(name, pixels, block[0].shape[0]) for name in ("ratio", "weight"))
+                _weights(plan, *block[1:4], before, clamp, scratch, ratio, weight)
+            index, columns, x, y, feature = block
             size = index.shape[0]
-            grad_pixels = grad_out[group]                                            # [tiles, C + 1, P]
+            grad_pixels = grad_out.index_select(0, group)                            # [tiles, C + 1, P]
             gain = torch.bmm(grad_pixels.transpose(1, 2), feature)                   # [tiles, P, chunk]
-            along = scratch.get(5, pixels, size)
             by_tile = weight.view(pixels, -1, chunk)
-            torch.mul(by_tile, gain.transpose(0, 1), out=along.view(pixels, -1, chunk))
-            rest = torch.mm(along.view(-1, chunk), strict, out=scratch.get(6, pixels * group.shape[0], chunk))
+            along = scratch.get("along", pixels, size)
+            along_tile = along.view(pixels, -1, chunk)
+            torch.mul(by_tile, gain.transpose(0, 1), out=along_tile)
+            rest = torch.mm(along.view(-1, chunk), later, out=scratch.get("rest", size * pixels // chunk, chunk))
             rest = rest.view(pixels, -1, chunk)
-            carried = behind[:, group]
-            rest.add_(carried[:, :, None])
-            behind[:, group] = rest[:, :, 0] + along.view(pixels, -1, chunk)[:, :, 0]
+            rest.add_(behind.index_select(0, group).t()[:, :, None])
+            behind.index_copy_(0, group, (rest[:, :, 0] + along_tile[:, :, 0]).t())
+            # alpha * d loss / d alpha = weight * gain - alpha / (1 - alpha) * (the same, of all that lies behind)
             slope = torch.addcmul(along, ratio, rest.view(pixels, size), value=-1, out=along)
             if clamp:
-                slope.mul_(ratio < edge)
-            moments = basis @ slope                                                  # [6, M]
+                slope.mul_(ratio < clamped)
             part = torch.empty_like(columns)
-            part[_GEOMETRY:] = torch.bmm(grad_pixels[:, :channels], by_tile.transpose(0, 1)).transpose(0, 1).reshape(channels, -1)
-            _geometry_gradient(moments, columns, x, y, part)
+            part[_GEOMETRY:].view(channels, -1, chunk).copy_(
+                torch.bmm(grad_pixels[:, :channels], by_tile.transpose(0, 1)).transpose(0, 1))
+            _geometry_gradient(basis @ slope, columns, x, y, part)
             grad.index_add_(1, index, part)
         grad[:, -1] = 0
-        return grad, None, None, None, None
+        return grad, None
 
 
 def _geometry_gradient(moments: Tensor, columns: Tensor, x: Tensor, y: Tensor, out: Tensor) -> None:
