@@ -108,9 +108,10 @@ def find_comfyui(pack: Path | None = None, home: Path | None = None) -> Tree | N
     if named:
         tree = read_tree(named, "$COMFYUI_PATH")
         if tree is None:
-            raise HeadlessError(f"COMFYUI_PATH is {named}, but there is no ComfyUI (main.py, comfyui_version.py) in it.")
+            raise HeadlessError(f"COMFYUI_PATH is {named}, but no ComfyUI (main.py, comfyui_version.py) lies there.")
         if tree.version < FLOOR:
-            raise HeadlessError(f"COMFYUI_PATH is ComfyUI {tree.version_text}; {'.'.join(map(str, FLOOR))} or newer works.")
+            floor = ".".join(map(str, FLOOR))
+            raise HeadlessError(f"COMFYUI_PATH is ComfyUI {tree.version_text}, but {floor} or newer is needed.")
         return tree
     pack = Path(os.path.abspath(pack or Path(__file__).parents[1]))
     candidates = [(pack.parent.parent, "the ComfyUI this folder sits in")] if pack.parent.name == "custom_nodes" else []
@@ -148,7 +149,7 @@ class Server:
 
     # -- HTTP ---------------------------------------------------------------------------------------------------------
 
-    def request(self, path: str, data: bytes | None = None, kind: str = "application/json", timeout: float = 60) -> bytes:
+    def request(self, path: str, data: bytes | None = None, kind="application/json", timeout: float = 60) -> bytes:
         """GET ``path``, or POST ``data`` to it; raises urllib.error.HTTPError for a refusal."""
         request = urllib.request.Request(self.url + path, data=data, headers={"Content-Type": kind} if data else {})
         with DIRECT.open(request, timeout=timeout) as answer:
@@ -290,7 +291,8 @@ def rejection(answer: dict) -> tuple[str, dict]:
     reasons = [error.get("message", "")] if isinstance(error, dict) else [str(error)]
     for node, entry in nodes.items():
         for problem in entry.get("errors", ()):
-            reasons.append(f"node {node} ({entry.get('class_type')}): {problem['message']} {problem.get('details', '')}")
+            what = f"{problem['message']} {problem.get('details', '')}"
+            reasons.append(f"node {node} ({entry.get('class_type')}): {what}")
     return "ComfyUI refused the workflow: " + "; ".join(r.strip() for r in reasons if r), nodes
 
 

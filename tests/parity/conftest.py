@@ -13,16 +13,10 @@ A parity module names its system and its kind, and takes one ``fixture`` at a ti
 Sizes, seeds and options are read from the fixture, never written in a test.
 """
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-try:
-    from parity_harness import Ledger, discover, golden_dirs
-finally:
-    sys.path.pop(0)
+from parity_harness import Ledger, discover, golden_dirs
 
 LEDGER = pytest.StashKey[Ledger]()
 

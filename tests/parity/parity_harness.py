@@ -161,8 +161,8 @@ class Ledger:
             "# Parity with the official code",
             "",
             "Written by the parity tests; do not edit. Every line compares our component with recorded outputs of the",
-            "official code. *Worst error* is the largest absolute difference over all fixtures (where a tolerance holds",
-            "for a share of the elements, the largest within that share); *used* is its share of the tolerance.",
+            "official code. *Worst error* is the largest absolute difference over all fixtures (where a tolerance",
+            "holds for a share of the elements, the largest within that share); *used* is its share of the tolerance.",
             "",
             "```bash",
             "python -m pytest tests/parity --ledger docs/parity.md",
@@ -217,7 +217,8 @@ class Page:
         if hasattr(expected, "shape") or hasattr(actual, "shape"):
             a, e = flat(actual), flat(expected)
             assert a.shape == e.shape, f"{component}: shape {list(a.shape)}, expected {list(e.shape)}"
-            assert (a == e).all(), f"{component} on {self.fixture_id}: {int((a != e).sum())} of {e.size} elements differ"
+            wrong = int((a != e).sum())
+            assert not wrong, f"{component} on {self.fixture_id}: {wrong} of {e.size} elements differ"
         else:
             assert actual == expected, f"{component} on {self.fixture_id}"
         self.book.record(self.system, component, "exact", self.fixture_id, 0.0, 0.0)

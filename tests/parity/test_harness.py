@@ -1,18 +1,12 @@
 """The harness itself: discovery over folders and the ledger's judgement."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from parity_harness import Fixture, Ledger, discover, golden_dirs
 from safetensors.torch import save_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-try:
-    from parity_harness import Fixture, Ledger, discover, golden_dirs
-finally:
-    sys.path.pop(0)
 
 
 def write(folder: Path, name: str, value: float, **meta) -> Path:
@@ -35,7 +29,8 @@ def test_same_name_with_other_content_is_told_apart_by_folder(tmp_path):
     a, b = tmp_path / "a" / "golden", tmp_path / "b" / "golden"
     write(a / "toy", "ema.safetensors", 1.0)
     write(b / "toy", "ema.safetensors", 2.0)
-    assert [f.id for f in discover([a, b], "toy", "ema")] == ["toy/ema.safetensors@a-golden", "toy/ema.safetensors@b-golden"]
+    names = [f.id for f in discover([a, b], "toy", "ema")]
+    assert names == ["toy/ema.safetensors@a-golden", "toy/ema.safetensors@b-golden"]
 
 
 def test_a_system_folder_itself_json_and_folder_kinds(tmp_path):
@@ -65,7 +60,10 @@ def test_ledger_accepts_and_rejects():
     book = Ledger()
     page = book.page("toy/a", "toy")
     page.close("c", torch.tensor([1.0, 2.0]), [1.0, 2.0 + 5e-6], atol=1e-5)
-    page.close("c", torch.zeros(1000), torch.zeros(1000).index_fill(0, torch.tensor([3]), 1.0), atol=1e-5, fraction=0.999)
+    one_off = torch.zeros(1000).index_fill(0, torch.tensor([3]), 1.0)
+    page.close("c", torch.zeros(1000), one_off, atol=1e-5, fraction=0.999)
+    with pytest.raises(AssertionError, match="1 of 1000 elements off"):
+        page.close("bad", torch.zeros(1000), one_off, atol=1e-5, fraction=0.9995)
     page.close("c", [2.0], [2.1], of_max=0.1)
     page.exact("keys", {"a": [1]}, {"a": [1]})
     for actual, expected in (([1.0], [1.1]), ([float("nan")], [1.0]), ([1.0], [float("nan")])):
