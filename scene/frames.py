@@ -7,6 +7,8 @@ Ours: world right-handed, **Z up**; cameras world -> camera in OpenCV axes (x ri
 | z_up | ours (and Blender's world, SRN's world) |
 | y_up | glTF, three.js, LOAD3D_CAMERA: X right, Y up, Z towards the viewer; (x, y, z)_zup -> (x, z, -y) |
 | y_down | 3D Gaussian Splatting files and viewers (and ComfyUI's SPLAT): X right, Y down, Z away; (x, -z, y) |
+| y_up_front | y_up turned about the vertical so that our +X (azimuth 0, where the first picture is taken from) is glTF's front, +Z; (y, z, x) |
+| y_down_front | the same for y_down: viewers open on the front of the object; (y, -z, -x) |
 | OpenCV camera | x right, y down, z forward (COLMAP, SRN pose files) |
 | OpenGL camera | x right, y up, z backward (Blender, NeRF transforms.json, glTF, three.js) |
 | PyTorch3D camera | x left, y up, z forward; row vectors: X_cam = X_world R + T |
@@ -31,6 +33,8 @@ WORLD_FRAMES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "z_up": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "y_up": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
     "y_down": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "y_up_front": ((0, 1, 0), (0, 0, 1), (1, 0, 0)),
+    "y_down_front": ((0, 1, 0), (0, 0, -1), (-1, 0, 0)),
 }
 _GL = (1.0, -1.0, -1.0)  # OpenCV camera axes <-> OpenGL camera axes: y and z change sign
 _P3D = (-1.0, -1.0, 1.0)  # OpenCV camera axes <-> PyTorch3D camera axes: x and y change sign
@@ -42,7 +46,7 @@ _P3D = (-1.0, -1.0, 1.0)  # OpenCV camera axes <-> PyTorch3D camera axes: x and 
 def world_rotation(source: str, target: str) -> Tensor:
     """The rotation [3, 3] float64 that takes column vectors of the world frame `source` to the frame `target`.
 
-    Names: "z_up", "y_up", "y_down" (see the table above). Raises InputError for any other name.
+    Names: "z_up", "y_up", "y_down", "y_up_front", "y_down_front" (see the table above). Raises InputError for any other name.
     """
     for name in (source, target):
         if name not in WORLD_FRAMES:
@@ -70,12 +74,24 @@ def turn_sh(sh: Tensor, source: str, target: str) -> Tensor:
     return rotate_sh(sh, world_rotation(source, target))
 
 
-def turn_cameras(cameras: Cameras, source: str, target: str) -> Cameras:
-    """Cameras whose world is the frame `source`, in the world frame `target` (the camera axes stay OpenCV's)."""
+def rotation_about_z(degrees: float) -> Tensor:
+    """The rotation [3, 3] float64, acting on columns, by `degrees` counter-clockwise seen from above (Z up)."""
+    angle = math.radians(degrees)
+    c, s = math.cos(angle), math.sin(angle)
+    return torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+
+
+def rotate_cameras(cameras: Cameras, rotation: Tensor) -> Cameras:
+    """The cameras after the whole world, they included, is turned by `rotation` [3, 3] about its origin (Z up)."""
     back = torch.eye(4, dtype=torch.float64)
-    back[:3, :3] = world_rotation(target, source)
+    back[:3, :3] = rotation.mT
     pose = cameras.world_to_camera @ back.to(cameras.world_to_camera)
     return Cameras(pose, cameras.intrinsics, cameras.width, cameras.height)
+
+
+def turn_cameras(cameras: Cameras, source: str, target: str) -> Cameras:
+    """Cameras whose world is the frame `source`, in the world frame `target` (the camera axes stay OpenCV's)."""
+    return rotate_cameras(cameras, world_rotation(source, target))
 
 
 # ---- camera-to-world matrices -------------------------------------------------------------------------------------
