@@ -1,9 +1,10 @@
-"""Sparse voxel tensors: feature rows at integer coordinates, and what is worth computing once per set of coordinates."""
+"""Sparse voxel tensors: feature rows at integer coordinates, and what is computed once per set of coordinates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class SparseTensor:
     @property
     def seqlens(self) -> list[int]:
         """Number of voxels of each item."""
-        return self.once("seqlens", lambda: torch.bincount(self.coords[:, 0].long(), minlength=self.batch_size).tolist())
+        return self.once("seqlens", lambda: torch.bincount(self.batch_index, minlength=self.batch_size).tolist())
 
     @property
     def layout(self) -> list[slice]:
