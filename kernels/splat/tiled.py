@@ -24,6 +24,7 @@ _NOTHING = -1e4                     # log2 of the opacity of a padding entry
 _ONE = torch.tensor(1.0)
 _BELOW_ALPHA_MIN = float(torch.nextafter(torch.tensor(ALPHA_MIN), torch.tensor(0.0)))   # threshold_ keeps what is above
 _SAVE_BYTES = 256 << 20             # weights are kept for the backward pass up to here, recomputed beyond
+_arenas: list[Tensor] = []          # at most one such memory, kept from step to step: fresh pages cost more than the work
 
 
 def rasterize_tiled(projected: Projected, opacities: Tensor, features: Tensor, width: int, height: int,
@@ -74,6 +75,23 @@ class _Scratch:
         if buffer is None or buffer.numel() < size:
             buffer = self.buffers[name] = self.like.new_empty(size)
         return buffer[:size].view(shape)
+
+
+def _take_arena(like: Tensor, size: int) -> Tensor:
+    """Memory for `size` weights, or for as many as are allowed; what a finished step left behind, if large enough."""
+    size = min(size, _SAVE_BYTES // like.element_size())
+    try:
+        arena = _arenas.pop()
+    except IndexError:
+        arena = None
+    if arena is None or arena.numel() < size or arena.dtype != like.dtype:
+        arena = like.new_empty(min(size + size // 4, _SAVE_BYTES // like.element_size()))
+    return arena
+
+
+def _give_arena(arena: Tensor | None) -> None:
+    if arena is not None and arena.device.type == "cpu" and not _arenas:      # accelerators cache memory themselves
+        _arenas.append(arena)
 
 
 class _Plan:
@@ -156,7 +174,8 @@ class _Blend(torch.autograd.Function):
         light = table.new_ones(plan.tiles, pixels)
         clamp = bool((table[_GEOMETRY - 1] > math.log2(ALPHA_MAX)).any())
         scratch, saved = _Scratch(table), []
-        budget = _SAVE_BYTES // table.element_size() if differentiable else 0
+        arena = _take_arena(table, 2 * pixels * plan.index.numel()) if differentiable else table.new_empty(0)
+        used = 0
         for place in range(len(plan.counts) - 1):
             active = plan.order[:plan.counts[place + 1]]
             if place:
@@ -167,10 +186,10 @@ class _Blend(torch.autograd.Function):
                 block = plan.gather(table, group, place)
                 index, columns, x, y, feature = block
                 size = pixels * index.shape[0]
-                keep = 2 * size <= budget
+                keep = used + 2 * size <= arena.numel()
                 if keep:
-                    budget -= 2 * size
-                    ratio, weight = (table.new_empty(pixels, index.shape[0]) for _ in range(2))
+                    ratio, weight = arena[used:used + 2 * size].view(2, pixels, -1).unbind(0)
+                    used += 2 * size
                 else:
                     ratio, weight = (scratch.get(name, pixels, index.shape[0]) for name in ("ratio", "weight"))
                 before = light.index_select(0, group)
@@ -179,9 +198,9 @@ class _Blend(torch.autograd.Function):
                 blended = torch.bmm(feature, weight.view(pixels, -1, plan.chunk).permute(1, 2, 0))
                 out.index_add_(0, group, blended)
                 if differentiable:
-                    saved.append((group, place, block, None, ratio, weight) if keep else
-                                 (group, place, None, before, None, None))
-        ctx.plan, ctx.clamp, ctx.saved = plan, clamp, saved
+                    saved.append((group, place, before, block, ratio, weight) if keep else
+                                 (group, place, before, None, None, None))
+        ctx.plan, ctx.clamp, ctx.saved, ctx.arena = plan, clamp, saved, arena
         ctx.save_for_backward(table)
         return out
 
@@ -200,7 +219,7 @@ class _Blend(torch.autograd.Function):
         px, py = plan.offset.repeat(plan.tile), plan.offset.repeat_interleave(plan.tile)
         basis = torch.stack([torch.ones_like(px), px, py, px * px, px * py, py * py])
         clamped = ALPHA_MAX / (1.0 - ALPHA_MAX) * (1 - 1e-6)
-        for group, place, block, before, ratio, weight in reversed(ctx.saved):
+        for group, place, before, block, ratio, weight in reversed(ctx.saved):
             if block is None:
                 block = plan.gather(table, group, place)
                 ratio, weight = (scratch.get(name, pixels, block[0].shape[0]) for name in ("ratio", "weight"))
@@ -227,6 +246,10 @@ class _Blend(torch.autograd.Function):
             _geometry_gradient(basis @ slope, columns, x, y, part)
             grad.index_add_(1, index, part)
         grad[:, -1] = 0
+        # The memory goes to the next step; should this graph be walked again, the weights are computed again.
+        ctx.saved = [(*entry[:3], None, None, None) for entry in ctx.saved]
+        _give_arena(ctx.arena)
+        ctx.arena = None
         return grad, None
 
 

@@ -67,9 +67,8 @@ def tile_lists(projected: Projected, opacities: Tensor, width: int, height: int,
         image = torch.div(keep, max(count, 1), rounding_mode="floor")[owner]
         base = (image * tiles_y + row) * tiles_x + first
         pair, place = expand(counts)
-        key = (base[pair] + place).to(torch.int32)
-        key, order = torch.sort(key, stable=True)
-        item = keep[owner[pair[order]]]
+        key, order = torch.sort((base.to(torch.int32)[pair] + place).to(torch.int32), stable=True)
+        item = keep[owner][pair][order]
         bounds = torch.searchsorted(key, torch.arange(tiles + 1, device=device, dtype=torch.int32))
         return TileLists(item, bounds[:-1], bounds[1:] - bounds[:-1], tiles_x, tiles_y)
 
