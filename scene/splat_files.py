@@ -22,6 +22,7 @@ from .splats import Splats
 MAX_BYTES = 8 << 30
 MAX_HEADER = 64 << 10
 MAX_SPLATS = 30_000_000
+SUFFIXES = (".ply", ".splat")
 _WANTED = "a Gaussian splat file (.ply or .splat)"
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",

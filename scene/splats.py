@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import frames
 from .errors import InputError
-from .rotations import SH_C0, sh_degree
+from .rotations import SH_C0, quaternion_from_matrix, quaternion_multiply, rotate_sh, sh_degree
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +81,17 @@ class Splats:
         Frames: "z_up" (ours), "y_up" (glTF), "y_down" (3D Gaussian Splatting files, ComfyUI's SPLAT); see
         `scene.frames`. Centers, rotations and view-dependent color turn; scales and opacities stay.
         """
-        if source == target:
-            return self
+        return self if source == target else self.rotated(frames.world_rotation(source, target))
+
+    def rotated(self, rotation: Tensor) -> Splats:
+        """These splats turned by `rotation` [3, 3] (acting on columns) about the origin, within their frame."""
+        turn = quaternion_from_matrix(rotation).to(self.quats)
         return Splats(
-            frames.turn_points(self.means, source, target),
+            self.means @ rotation.to(self.means).mT,
             self.scales,
-            frames.turn_quaternions(self.quats, source, target),
+            quaternion_multiply(turn.expand_as(self.quats), self.quats),
             self.opacities,
-            frames.turn_sh(self.sh, source, target),
+            rotate_sh(self.sh, rotation),
         )
 
     def y_up(self) -> Splats:
