@@ -1,4 +1,4 @@
-"""The list of packages, which pyproject.toml cannot compute: every folder with an ``__init__.py``, under ``sightline``."""
+"""The list of packages, which pyproject.toml cannot compute: each folder with an ``__init__.py``."""
 
 from pathlib import Path
 

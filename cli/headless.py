@@ -138,8 +138,16 @@ class Run:
 class Server:
     """A running ComfyUI; see the module's docstring."""
 
-    def __init__(self, url: str, base: Path, process: subprocess.Popen | None = None, log: Path | None = None):
+    def __init__(
+        self,
+        url: str,
+        base: Path,
+        process: subprocess.Popen | None = None,
+        log: Path | None = None,
+        output: Path | None = None,
+    ):
         self.url, self.base, self.process, self.log = url.rstrip("/"), Path(base), process, log
+        self.output = Path(output) if output else self.base / "output"
 
     def __enter__(self) -> Server:
         return self
@@ -260,7 +268,8 @@ class Server:
             for entries in shown.values():
                 for item in entries if isinstance(entries, list) else ():
                     if isinstance(item, dict) and "filename" in item:
-                        room = self.base / item.get("type", "output")
+                        kind = item.get("type", "output")
+                        room = self.output if kind == "output" else self.base / kind
                         found.append(room / item.get("subfolder", "") / item["filename"])
         return found
 
@@ -302,6 +311,7 @@ def start(
     pack: Path | str | None = None,
     python: str = sys.executable,
     device: str = "auto",
+    output: Path | str | None = None,
     extra: tuple[str, ...] = (),
     timeout: float = 180,
     env: dict | None = None,
@@ -309,8 +319,9 @@ def start(
     """Start ComfyUI from the tree ``comfyui`` with all its folders in ``base``, and return once it answers.
 
     pack: the node pack to link in and load (only it); None loads no pack. python: the interpreter that has ComfyUI's
-    requirements. device: "cpu", "gpu", or "auto" = what torch of that interpreter finds. extra: further arguments of
-    ComfyUI's main.py. env: variables to add. Raises StartFailed with the end of the log.
+    requirements. device: "cpu", "gpu", or "auto" = what torch of that interpreter finds. output: where results go
+    instead of ``base/output``. extra: further arguments of ComfyUI's main.py. env: variables to add.
+    Raises StartFailed with the end of the log.
     """
     comfyui, base = Path(comfyui).resolve(), Path(base).resolve()
     for folder in FOLDERS:
@@ -321,6 +332,10 @@ def start(
     if pack is not None:
         link(base / "custom_nodes" / PACK_NAME, Path(pack).resolve())
         arguments += ["--whitelist-custom-nodes", PACK_NAME]
+    if output is not None:
+        output = Path(output).resolve()
+        output.mkdir(parents=True, exist_ok=True)
+        arguments += ["--output-directory", str(output)]
     if device == "cpu" or (device == "auto" and not has_accelerator(python)):
         arguments.append("--cpu")
     variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **(env or {})}
@@ -333,7 +348,7 @@ def start(
                 command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=base, env=variables,
                 start_new_session=os.name == "posix",
             )  # fmt: skip
-        server = Server(f"http://127.0.0.1:{port}", base, process, log)
+        server = Server(f"http://127.0.0.1:{port}", base, process, log, output)
         try:
             await_answer(server, timeout)
             return server
@@ -438,7 +453,7 @@ class Events:
                     self.more()
                 if frame[0] == 1:
                     return json.loads(frame[1])
-        except (TimeoutError, socket.timeout):
+        except TimeoutError:
             return None
 
     def frame(self) -> tuple[int, bytes] | None:
