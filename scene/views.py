@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Sequence
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from .cameras import Cameras, orbit
 from .errors import InputError
+from .splats import Splats
 
 FITS = ("pad", "crop")
+FRAMING_MARGIN = 1.08
 MASK_LEVEL = 0.02  # a mask whose brightest pixel stays below this selects nothing a picture with 8 bits could show
 
 
@@ -172,3 +175,35 @@ def _one_each(name: str, values: Sequence[float], count: int) -> list[float]:
         raise InputError(f"`{name}` has {found} for {count} picture{'s' if count != 1 else ''}; give one angle for each.")
     return values
 
+
+
+def framing(splats: Splats, fov: float) -> tuple[tuple[float, float, float], float]:
+    """Where to look and from how far, so that a camera of `fov` degrees sees all of `splats` from any side.
+
+    Gaussians below opacity 0.05 and the outermost hundredth (by distance) do not count. Returns the middle of what
+    counts and a distance, in the splats' own frame and units; a single point is seen from distance 1.
+    """
+    means = splats.means[splats.opacities > 0.05]
+    means = (means if len(means) else splats.means).double().cpu()
+    middle = (means.amin(dim=0) + means.amax(dim=0)) / 2
+    for _ in range(2):  # once more without what lies far out
+        distance = (means - middle).norm(dim=-1)
+        reach = distance.kthvalue(max(1, math.ceil(0.99 * len(distance)))).values
+        inner = means[distance <= reach]
+        middle = (inner.amin(dim=0) + inner.amax(dim=0)) / 2
+    size = float((inner - middle).norm(dim=-1).amax()) * FRAMING_MARGIN
+    distance = size / math.sin(math.radians(min(fov, 170.0)) / 2) if size > 1e-9 else 1.0
+    return tuple(middle.tolist()), distance
+
+
+def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
+    """Depth maps as gray pictures: near is 1, far is 0.1, nothing is 0, one scale for all.
+
+    depth, alpha: [V, H, W] as `rasterize` gives them. Returns [V, H, W, 3] in [0, 1].
+    """
+    seen = alpha > 0.5
+    if not bool(seen.any()):
+        return torch.zeros(*depth.shape, 3, dtype=depth.dtype, device=depth.device)
+    near, far = depth[seen].amin(), depth[seen].amax()
+    shade = 1 - 0.9 * (depth - near) / (far - near).clamp_min(1e-6)
+    return torch.where(seen, shade, 0.0)[..., None].expand(*depth.shape, 3)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from sightline.scene.cameras import orbit
+from sightline.scene.cameras import orbit, turntable
 from sightline.scene.errors import InputError
-from sightline.scene.views import ViewSet, composite, parse_angles, square, view_set
+from sightline.scene.splats import Splats
+from sightline.scene.views import ViewSet, composite, depth_picture, framing, parse_angles, square, view_set
 
 
 def picture(height=8, width=8, value=0.25, channels=3, count=1):
@@ -100,3 +101,41 @@ def test_view_set_needs_rgb_and_a_camera_each():
         ViewSet(picture(channels=4), orbit(0, 0, 1, 50, 8, 8))
     with pytest.raises(InputError, match="2 cameras"):
         ViewSet(picture(), orbit([0, 90], 0, 1, 50, 8, 8))
+
+
+def ball(center, radius, count=500, seed=0):
+    points = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
+    points = torch.tensor(center) + radius * points / points.norm(dim=-1, keepdim=True)
+    quats = torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4)
+    return points, Splats.from_rgb(points, torch.full((count, 3), 0.01), quats, torch.ones(count), torch.rand(count, 3))
+
+
+@pytest.mark.parametrize("fov", [20.0, 52.0, 100.0])
+@pytest.mark.parametrize("elevation", [-30.0, 0.0, 80.0])
+def test_framing_shows_all_of_it_and_no_more(fov, elevation):
+    points, splats = ball((3.0, -1.0, 0.5), 2.0)
+    target, distance = framing(splats, fov)
+    pixels, depths = turntable(5, elevation, distance, fov, 100, 100, target=target).project(points)
+    assert float(depths.min()) > 0
+    assert float(pixels.min()) > 0 and float(pixels.max()) < 100
+    assert float(pixels.max()) - float(pixels.min()) > 80
+
+
+def test_framing_ignores_outliers_and_faint_splats():
+    points, splats = ball((0.0, 0.0, 0.0), 1.0)
+    means, opacities = splats.means.clone(), splats.opacities.clone()
+    means[0], means[1], opacities[1] = torch.tensor([50.0, 0, 0]), torch.tensor([0, 90.0, 0]), 0.01
+    _, distance = framing(Splats(means, splats.scales, splats.quats, opacities, splats.sh), 52.0)
+    assert distance == pytest.approx(framing(splats, 52.0)[1], rel=0.05)
+
+
+def test_framing_of_one_point_is_finite():
+    one = Splats.from_rgb(torch.ones(1, 3), torch.ones(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1), torch.ones(1, 3))
+    assert framing(one, 52.0) == ((1.0, 1.0, 1.0), 1.0)
+
+
+def test_depth_picture_is_bright_where_near():
+    depth = torch.tensor([[[1.0, 2.0, 0.0]]])
+    shades = depth_picture(depth, torch.tensor([[[1.0, 1.0, 0.0]]]))[0, 0, :, 0]
+    assert shades.tolist() == pytest.approx([1.0, 0.1, 0.0])
+    assert float(depth_picture(depth, torch.zeros(1, 1, 3)).max()) == 0
