@@ -1,0 +1,139 @@
+"""What is installed and works: versions, devices, accelerators, weights, optional libraries.
+
+Everything is looked at separately, so that one broken piece does not hide the others. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# package, what it is for, how to get it
+OPTIONAL = (
+    ("gsplat", "faster splatting on CUDA", "pip install gsplat"),
+    ("av", ".mp4 turntables", "pip install av"),
+    ("tqdm", "progress bars", "pip install tqdm"),
+    ("yaml", "the configuration beside published checkpoints", "pip install pyyaml"),
+    ("lpips", "the metric LPIPS", "pip install lpips torchvision"),
+    ("torch_fidelity", "the metric FID", "pip install torch-fidelity"),
+    ("accelerate", "training on several processes", "pip install accelerate"),
+    ("tensorboard", "training curves", "pip install tensorboard"),
+    ("wandb", "training curves", "pip install wandb"),
+)
+REQUIRED = ("torch", "numpy", "PIL", "safetensors", "scipy")
+
+
+def self_check() -> dict:
+    """The report: plain values only, ready for JSON.
+
+    Keys: sightline, path, python, platform, libraries, devices, accelerators, weights, optional, and problems (one
+    sentence each; empty where all is well).
+    """
+    report = {
+        "sightline": package_version(),
+        "path": str(ROOT),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "libraries": {name: _version(name) for name in REQUIRED},
+    }
+    problems = [f"{name} is not installed." for name, found in report["libraries"].items() if found is None]
+    for part, look in (("devices", devices), ("accelerators", accelerators), ("weights", embedded_weights)):
+        try:
+            report[part] = look()
+        except Exception as error:  # the check reports what is broken instead of breaking
+            report[part] = []
+            problems.append(f"{part} could not be looked at ({type(error).__name__}: {_line(error)}).")
+    for entry in report["weights"]:
+        if entry["state"] != "ok":
+            problems.append(f"The embedded weights {entry['name']} are {entry['state']}.")
+    report["optional"] = [
+        {"name": name, "version": _version(name), "for": purpose, "install": hint} for name, purpose, hint in OPTIONAL
+    ]
+    report["problems"] = problems
+    return report
+
+
+def package_version() -> str:
+    """The version of this package: of the files themselves, else of the installed distribution."""
+    project = ROOT / "pyproject.toml"
+    if project.is_file():
+        found = re.search(r'^version\s*=\s*"([^"]+)"', project.read_text(encoding="utf-8"), re.MULTILINE)
+        if found:
+            return found[1]
+    return _version("sightline") or "unknown"
+
+
+def devices() -> list[dict]:
+    """The devices PyTorch sees: kind, name, and threads or memory in GiB."""
+    import torch
+
+    found = [{"kind": "cpu", "name": _cpu_name(), "threads": torch.get_num_threads(),
+              "cores": os.cpu_count()}]  # fmt: skip
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(i)
+            found.append({"kind": f"cuda:{i}", "name": about.name, "memory_gib": round(about.total_memory / 2**30, 1)})
+    if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
+        found.append({"kind": "mps", "name": "Apple GPU"})
+    return found
+
+
+def accelerators() -> list[dict]:
+    """Every accelerator that could stand behind an operation: operation, name, state, and why."""
+    from ..kernels import backends
+
+    return [dict(entry) for entry in backends.report()]
+
+
+def embedded_weights() -> list[dict]:
+    """The weights that are part of the package: name, path, bytes, sha256, and state (ok, missing, changed)."""
+    from ..models.sparsegen import weights
+
+    entries = []
+    for known in weights.ALL:
+        if known.path is None:
+            continue
+        entry = {"name": known.name, "path": str(known.path), "licence": known.licence, "state": "missing"}
+        if known.path.is_file():
+            data = known.path.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            wanted = known.files[0].sha256
+            state = "ok" if wanted in (None, digest) else "changed (their checksum is not the released one)"
+            entry |= {"bytes": len(data), "sha256": digest, "state": state}
+        entries.append(entry)
+    return entries
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    """The version of an importable package, "present" where it states none, None where it is not there."""
+    try:
+        if importlib.util.find_spec(name) is None and name not in sys.modules:
+            return None
+    except (ImportError, ValueError):
+        return None
+    distribution = {"PIL": "pillow", "yaml": "pyyaml", "torch_fidelity": "torch-fidelity"}.get(name, name)
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "present"
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:160]
