@@ -62,6 +62,32 @@ def self_check() -> dict:
     return report
 
 
+def as_text(report: dict) -> str:
+    """The report for people; `host` ({found, path, version, origin}) is what the caller adds."""
+    lines = [f"sightline {report['sightline']} in {report['path']}"]
+    libraries = ", ".join(f"{name} {version or 'MISSING'}" for name, version in report["libraries"].items())
+    lines.append(f"  python {report['python']} on {report['platform']}; {libraries}")
+    lines.append("devices")
+    for device in report["devices"]:
+        size = f"{device['memory_gib']} GiB" if "memory_gib" in device else f"{device.get('threads', '?')} threads"
+        lines.append(f"  {device['kind']}: {device['name']}, {size}" if device["kind"] != "mps" else "  mps: Apple GPU")
+    host = report["host"]
+    where = f"{host['version']} in {host['path']} ({host['origin']})" if host["found"] else "not found (set COMFYUI_PATH)"
+    lines.append(f"ComfyUI\n  {where}")
+    lines.append("accelerators (used only after they agreed with our own code)")
+    lines += [_accelerator(entry) for entry in report["accelerators"]] or ["  none known"]
+    lines.append("embedded weights")
+    for entry in report["weights"]:
+        detail = f", {entry['bytes'] / 1e6:.1f} MB, sha256 {entry['sha256'][:12]}, {entry['licence']}" if "bytes" in entry else ""
+        lines.append(f"  {entry['name']}: {entry['state']}{detail}")
+    lines.append("optional libraries")
+    for entry in report["optional"]:
+        state = entry["version"] or f"not installed ({entry['install']})"
+        lines.append(f"  {entry['name']}: {state}; for {entry['for']}")
+    lines += ["problems", *(f"  {problem}" for problem in report["problems"])] if report["problems"] else ["no problems"]
+    return "\n".join(lines)
+
+
 def package_version() -> str:
     """The version of this package: of the files themselves, else of the installed distribution."""
     project = ROOT / "pyproject.toml"
@@ -137,3 +163,8 @@ def _version(name: str) -> str | None:
 
 def _line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:160]
+
+
+def _accelerator(entry: dict) -> str:
+    rest = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in ("name", "verdict") and value is not None)
+    return f"  {entry.get('name', '?')}: {entry.get('verdict', '?')}" + (f" ({rest})" if rest else "")
