@@ -5,6 +5,7 @@ pictures) and noisy views (cameras without a picture, which start as noise), and
 the noisy views is its guess of the clean pictures there, which is all that rectified flow needs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,13 +15,14 @@ from ..models.sparsegen import (Gaussians, SparseGen, assemble_views, network_ti
                                 sampling_schedule, view_times)
 from ..scene.cameras import Cameras, orbit
 from ..scene.errors import InputError
+from ..scene.rotations import matrix_from_quaternion, quaternion_multiply
 from ..scene.splats import Splats
+from ..scene.views import check_images
 
 MAX_CLEAN_VIEWS = 6
 FOV_TOLERANCE = 0.5  # degrees
 RADIUS = 1.3  # camera distance the published and the embedded weights know
 ELEVATION = 20.0
-VIRTUAL_VIEWS = 3
 
 Callback = Callable[[int, int], None]
 
@@ -28,7 +30,7 @@ Callback = Callable[[int, int], None]
 @torch.no_grad()
 def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Cameras | None = None,
                      cameras_virtual: Cameras | None = None, *, steps: int = 1, seed: int = 0,
-                     noise: torch.Tensor | None = None, renderer: Callable | None = None,
+                     noise: torch.Tensor | None = None, noise_scale: float = 1.0, renderer: Callable | None = None,
                      callback: Callback | None = None) -> Splats:
     """Splats of the object in `images`, in the world frame (Z up) of the cameras.
 
@@ -36,7 +38,8 @@ def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Came
     model's picture size. `cameras_clean`: their cameras; None for a single picture: `clean_cameras` places it.
     `cameras_virtual`: any number of further cameras that start as noise; None: `virtual_cameras`; an empty `Cameras`
     (``cameras[:0]``) makes it a plain regression from the pictures. `steps` of rectified flow (1 = one pass), `noise`
-    [Nv,3,S,S] standard normal, S = ``model.config.input_size``; None: drawn on the CPU from `seed`.
+    [Nv,3,S,S] standard normal, S = ``model.config.input_size``; None: drawn on the CPU from `seed`, times
+    `noise_scale` (1 is what the weights know; less makes what no picture shows more average).
     `renderer` as in `render_views`. `callback(done, total)` is called after each step; raising in it aborts.
     Raises InputError for empty, non-square or NaN pictures, more than 6, counts that do not match, cameras of another
     field of view.
@@ -47,18 +50,22 @@ def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Came
         if len(clean) > 1:
             raise InputError(f"`images` holds {len(clean)} pictures but `cameras_clean` is missing; give one camera for each.")
         cameras_clean = clean_cameras([0.0], config.fov, config.input_size)
+    if len(cameras_clean) != len(clean):
+        raise InputError(f"There are {len(clean)} pictures but {len(cameras_clean)} cameras for them; give one camera for each picture.")
+    check_cameras(cameras_clean, "cameras_clean", config.fov)
     if cameras_virtual is None:
-        cameras_virtual = virtual_cameras(cameras_clean)
-    check_cameras(cameras_clean, cameras_virtual, len(clean), config.fov)
+        cameras_virtual = virtual_cameras(cameras_clean, config.virtual_views)
+    check_cameras(cameras_virtual, "cameras_virtual", config.fov)
     shape = (len(cameras_virtual), 3, config.input_size, config.input_size)
     if noise is None:
-        noise = torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))[0]
+        noise = noise_scale * torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))[0]
     elif tuple(noise.shape) != shape or not torch.isfinite(noise).all():
         raise InputError(f"`noise` has shape {list(noise.shape)}; {list(shape)} finite numbers are needed, one picture per virtual camera.")
     world_to_camera = torch.cat([cameras_clean.world_to_camera.to(device), cameras_virtual.world_to_camera.to(device)])
-    gaussians = sample_gaussians(model, clean[None], world_to_camera[None], noise[None].to(device, torch.float32), steps=steps,
-                                 renderer=renderer, callback=callback)
-    return gaussians[0]
+    turn = first_azimuth(cameras_clean) if config.align_first_view else 0.0
+    gaussians = sample_gaussians(model, clean[None], turn_world(world_to_camera, -turn)[None], noise[None].to(device, torch.float32),
+                                 steps=steps, renderer=renderer, callback=callback)
+    return turn_splats(gaussians[0], turn)
 
 
 @torch.no_grad()
@@ -72,6 +79,7 @@ def sample_gaussians(model: SparseGen, clean: torch.Tensor, world_to_camera: tor
     anew in each step, as the published sampler does; the result is the same.
     """
     config = model.config
+    sampling_schedule(steps, config.train_steps)  # refuses a wrong number of steps before anything is computed
     clean_count, noisy_count = clean.shape[1], noise.shape[1]
     pose = pose_channels(world_to_camera, config)
     cache = None
@@ -120,6 +128,14 @@ def rectified_flow(predict: Callable, pictures: Callable, x: torch.Tensor, steps
     return prediction
 
 
+def working_memory(config, views: int) -> int:
+    """Bytes that sampling with `views` views, clean and virtual, needs beside the weights: a generous estimate for hosts."""
+    tokens = views * (config.feature_grid**2 + 1)
+    widths = 12 * config.vit_dims + 2 * config.vit_mlp_dims + 16 * config.embed_dims + 2 * config.ffn_dims + 6 * config.depth_num
+    attention = config.num_heads * tokens * max(tokens, config.num_query)
+    return 8 * tokens * widths + 8 * attention + 64 * config.num_gaussians * config.head_sets
+
+
 def render_splats(splats: Splats, cameras: Cameras, *, background: Sequence[float] | None = (1.0, 1.0, 1.0), backend: str = "auto",
                   callback: Callback | None = None):
     """Pictures of `splats` from `cameras`, a separate step: color [V,H,W,3], alpha [V,H,W], depth [V,H,W] (`Render`).
@@ -147,61 +163,70 @@ def clean_cameras(azimuths: Sequence[float], fov: float, size: int, elevation: f
     return orbit(list(azimuths), elevation, radius, fov, size, size)
 
 
-def virtual_cameras(cameras: Cameras, count: int = VIRTUAL_VIEWS) -> Cameras:
+def virtual_cameras(cameras: Cameras, count: int = 3) -> Cameras:
     """`count` cameras spread evenly around the world's Z axis, starting from the first of `cameras`, at its height and distance.
 
     They look at the origin and share its picture size and field of view.
     """
+    if count == 0:
+        return cameras[:0]
     center = cameras.centers[0].double()
     radius = float(center.norm())
     if radius < 1e-6:
-        raise InputError("The first camera stands at the origin, where the object is; move it away (radius 1.3 is what the weights know).")
-    azimuth = torch.rad2deg(torch.atan2(center[1], center[0]))
-    elevation = torch.rad2deg(torch.asin((center[2] / radius).clamp(-1, 1)))
-    turns = torch.arange(1, count + 1, dtype=torch.float64, device=azimuth.device) * (360 / (count + 1))
-    if count == 0:
-        return cameras[:0]
-    return orbit((azimuth + turns).tolist(), float(elevation), radius, float(cameras.fov_x[0]), cameras.width, cameras.height)
+        raise InputError("The first camera stands at the origin, where the object is; move it away (the weights know radius 1.3).")
+    elevation = math.degrees(math.asin(max(-1.0, min(1.0, float(center[2]) / radius))))
+    azimuths = [first_azimuth(cameras) + 360 * (i + 1) / (count + 1) for i in range(count)]
+    return orbit(azimuths, elevation, radius, float(cameras.fov_x[0]), cameras.width, cameras.height)
+
+
+def first_azimuth(cameras: Cameras) -> float:
+    """Azimuth of the first camera's center about the world's Z axis, degrees (0 on the axis itself)."""
+    x, y = cameras.centers[0, :2].tolist()
+    return math.degrees(math.atan2(y, x)) if math.hypot(x, y) > 1e-6 else 0.0
+
+
+def turn_world(world_to_camera: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Cameras [V,4,4] as they stand after the world, with them, was turned by `degrees` about Z (counter-clockwise from above)."""
+    back = torch.eye(4, dtype=world_to_camera.dtype, device=world_to_camera.device)
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    back[:2, :2] = torch.tensor([[c, s], [-s, c]])
+    return world_to_camera @ back
+
+
+def turn_splats(splats: Splats, degrees: float) -> Splats:
+    """View-independent `splats` turned by `degrees` about Z (counter-clockwise from above)."""
+    if degrees == 0:
+        return splats
+    half = math.radians(degrees) / 2
+    rotation = torch.tensor([math.cos(half), 0.0, 0.0, math.sin(half)], device=splats.device)
+    matrix = matrix_from_quaternion(rotation)
+    return Splats(splats.means @ matrix.mT, splats.scales, quaternion_multiply(rotation.expand_as(splats.quats), splats.quats),
+                  splats.opacities, splats.sh)
 
 
 def prepare_images(images: torch.Tensor, size: int) -> torch.Tensor:
     """Check pictures [Nc,3,H,W] in [0,1] and resample them to [Nc,3,size,size] float32 (bilinear, antialiased)."""
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3:
-        found = list(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
-        raise InputError(f"`images` is {found}; a tensor [views, 3, height, width] is needed.")
-    if images.numel() == 0:
-        raise InputError(f"`images` is empty ({list(images.shape)}); give 1 to {MAX_CLEAN_VIEWS} pictures.")
-    if len(images) > MAX_CLEAN_VIEWS:
-        raise InputError(f"`images` holds {len(images)} pictures; SparseGen takes 1 to {MAX_CLEAN_VIEWS}, the rest can be virtual views.")
-    images = images.to(torch.float32) if images.is_floating_point() else images.to(torch.float32) / 255
-    bad = int((~torch.isfinite(images)).sum())
-    if bad:
-        raise InputError(f"`images` has {bad} values that are not numbers (NaN or infinite); repair the pictures.")
-    if float(images.min()) < -1e-3 or float(images.max()) > 1 + 1e-3:
-        raise InputError(f"`images` has values from {float(images.min()):.3g} to {float(images.max()):.3g}; colors must lie in [0, 1].")
+    if images.ndim == 4 and images.shape[1] != 3:
+        raise InputError(f"`images` has {images.shape[1]} channels; RGB pictures [views, 3, height, width] are needed.")
+    if images.ndim == 4 and len(images) > MAX_CLEAN_VIEWS:
+        raise InputError(f"`images` holds {len(images)} pictures; SparseGen takes 1 to {MAX_CLEAN_VIEWS}, further cameras can be virtual views.")
+    checked = check_images(images)
+    if not images.is_floating_point() or float(images.max()) > 1.01 or float(images.min()) < -0.01:
+        raise InputError(f"`images` has values from {float(images.min()):.3g} to {float(images.max()):.3g}; colors must be floats in [0, 1].")
+    images = checked
     height, width = images.shape[-2:]
     if height != width:
         raise InputError(f"`images` are {width}x{height} pixels; SparseGen needs square pictures, crop or pad them.")
     if height != size:
         images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
-    return images.clamp(0, 1)
+    return images
 
 
-def check_cameras(clean: Cameras, virtual: Cameras, pictures: int, fov: float) -> None:
-    """Every picture has a camera, and all cameras have the square picture and the field of view the weights know."""
-    if len(clean) != pictures:
-        raise InputError(f"There are {pictures} pictures but {len(clean)} cameras for them; give one camera for each picture.")
-    for name, cameras in (("cameras_clean", clean), ("cameras_virtual", virtual)):
-        if len(cameras) == 0:
-            continue
-        if cameras.width != cameras.height:
-            raise InputError(f"`{name}` have {cameras.width}x{cameras.height} pixels; SparseGen needs square pictures.")
-        for angle in torch.cat([cameras.fov_x, cameras.fov_y]).tolist():
-            if abs(angle - fov) > FOV_TOLERANCE:
-                raise InputError(f"`{name}` have a field of view of {angle:.2f} degrees; these weights know {fov:.2f} only, crop or rescale the pictures to it.")
-        if not torch.isfinite(cameras.world_to_camera).all():
-            raise InputError(f"`{name}` have values that are not numbers; give finite 4x4 poses.")
-        determinants = torch.linalg.det(cameras.world_to_camera[:, :3, :3].double())
-        if bool((determinants - 1).abs().max() > 0.1):
-            worst = float(determinants[(determinants - 1).abs().argmax()])
-            raise InputError(f"`{name}` have a pose whose rotation has determinant {worst:.3g}; a rotation has 1.")
+def check_cameras(cameras: Cameras, name: str, fov: float) -> None:
+    """Raise InputError unless all cameras have a square picture and the field of view (degrees) the weights know."""
+    if cameras.width != cameras.height:
+        raise InputError(f"`{name}` have {cameras.width}x{cameras.height} pixels; SparseGen needs square pictures.")
+    for angle in torch.cat([cameras.fov_x, cameras.fov_y]).tolist():
+        if abs(angle - fov) > FOV_TOLERANCE:
+            raise InputError(f"`{name}` have a field of view of {angle:.2f} degrees; these weights know {fov:.2f} only, "
+                             "crop or rescale the pictures to it.")

@@ -134,7 +134,8 @@ def _read_safetensors(path):
             metadata = dict(file.metadata() or {})
             state = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path.name} cannot be read as safetensors ({_first_line(error)}); it may be cut short: fetch or convert it again.") from error
+        reason = _first_line(error)
+        raise InputError(f"{path.name} cannot be read as safetensors ({reason}); it may be cut short: fetch or convert it again.") from error
     stated = {}
     if METADATA_KEY in metadata:
         try:

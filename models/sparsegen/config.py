@@ -23,7 +23,9 @@ class SparseGenConfig:
     (min xyz, max xyz) that the anchors live in, ``znear``/``zfar`` bound the depths at which feature cells are placed in 3D.
     ``ray_convention="reference"`` keeps the off-center ray directions the published weights were trained with,
     ``"centered"`` is the pinhole ray through the pixel center. ``head_sets`` is the number of Gaussian head sets:
-    one per decoder layer, or 1 (the last layer only).
+    one per decoder layer, or 1 (the last layer only). ``virtual_views`` is how many views without a picture a sampler adds
+    when none are given. ``align_first_view``: the weights know objects only with the first clean view at azimuth 0, so
+    the world is turned about Z for them (and the result back).
     """
 
     embed_dims: int = 512
@@ -55,6 +57,8 @@ class SparseGenConfig:
     znear: float = 0.8
     zfar: float = 1.8
     train_steps: int = 1000
+    virtual_views: int = 3
+    align_first_view: bool = False
 
     def __post_init__(self):
         for name in _NUMBERS:
@@ -73,6 +77,8 @@ class SparseGenConfig:
         for name in _POSITIVE:
             if getattr(self, name) > (limit := LIMITS.get(name, MAX_SIZE)):
                 raise InputError(f"`{name}` of the SparseGen configuration is {getattr(self, name)}; at most {limit} is supported.")
+        if not isinstance(self.virtual_views, int) or not 0 <= self.virtual_views <= 64:
+            raise InputError(f"`virtual_views` of the SparseGen configuration is {self.virtual_views!r}; it must be a number from 0 to 64.")
         if self.embed_dims % 4 or self.embed_dims % self.num_heads:
             raise InputError(f"`embed_dims` is {self.embed_dims}; it must be divisible by 4 and by `num_heads` ({self.num_heads}).")
         if self.vit_dims % self.vit_heads:

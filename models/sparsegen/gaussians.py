@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from ...scene.splats import Splats
 from .config import SparseGenConfig
 from .embeddings import inverse_sigmoid
 
@@ -30,10 +31,8 @@ class Gaussians:
     colors: torch.Tensor
     xyz_offset: torch.Tensor
 
-    def __getitem__(self, item: int) -> "Splats":
+    def __getitem__(self, item: int) -> Splats:
         """Set number `item` as `Splats` (world frame, Z up, degree-0 spherical harmonics)."""
-        from ...scene.splats import Splats
-
         return Splats.from_rgb(self.means[item], self.scales[item], self.quats[item], self.opacities[item], self.colors[item])
 
 

@@ -31,9 +31,3 @@ def sampling_schedule(steps: int, train_steps: int = 1000) -> tuple[torch.Tensor
 def network_time(time: torch.Tensor) -> torch.Tensor:
     """What the network is told in sampling: the time without its fraction (995.99 -> 995), as in the published sampler."""
     return time.trunc()
-
-
-def add_noise(x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """x_t = (1 - sigma) x0 + sigma noise; x0, noise [B,...], sigma [B] in [0,1]."""
-    sigma = sigma.to(x0).view(-1, *[1] * (x0.ndim - 1))
-    return (1 - sigma) * x0 + sigma * noise

@@ -28,7 +28,7 @@ def test_sampling(fixture, ledger, cached):
         noise, seen = t[f"n{steps}.in.noise"], []
 
         def record(module, args, kwargs):
-            views, times = args[0][:, -noise.shape[1]:], args[1]
+            views, times = args[0][:, args[0].shape[1] - noise.shape[1]:], args[1]
             seen.append((views[:, :, :3], views[:, :, 9:], times[:, -1]))
 
         with model.register_forward_pre_hook(record, with_kwargs=True):
