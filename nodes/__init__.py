@@ -1,0 +1,31 @@
+"""What ComfyUI loads: thin nodes over the library. `host` is the only file that knows ComfyUI's own modules."""
+
+from . import host
+from .selfcheck import SelfCheck, startup_line
+from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
+from .splats import SaveSplat, SplatTurntable
+from .views import CameraFrom3DView, OrbitCameras, ViewSetNode
+
+NODES = [
+    SparseGenLoader,
+    ViewSetNode,
+    OrbitCameras,
+    CameraFrom3DView,
+    SparseQuerySplatSampler,
+    SplatTurntable,
+    SaveSplat,
+    SelfCheck,
+]
+
+
+class SightlineExtension(host.ComfyExtension):
+    """All nodes of this pack."""
+
+    async def on_load(self) -> None:
+        """Register the model folders and say in one line what was found; no network, no heavy imports."""
+        host.register_folders()
+        host.log.info(startup_line(len(NODES)))
+
+    async def get_node_list(self) -> list[type[host.io.ComfyNode]]:
+        """The nodes, in the order of the menu."""
+        return NODES
