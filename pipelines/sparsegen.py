@@ -15,7 +15,7 @@ from ..models.sparsegen import (Gaussians, SparseGen, assemble_views, network_ti
                                 sampling_schedule, view_times)
 from ..scene.cameras import Cameras, orbit
 from ..scene.errors import InputError
-from ..scene.rotations import matrix_from_quaternion, quaternion_multiply
+from ..scene.frames import rotate_cameras, rotation_about_z
 from ..scene.splats import Splats
 from ..scene.views import check_images
 
@@ -58,14 +58,17 @@ def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Came
     check_cameras(cameras_virtual, "cameras_virtual", config.fov)
     shape = (len(cameras_virtual), 3, config.input_size, config.input_size)
     if noise is None:
+        if not 0 <= noise_scale < math.inf or not 0 <= seed < 1 << 64:
+            raise InputError(f"`noise_scale` is {noise_scale} and `seed` {seed}; a number from 0 and a whole number below 2^64 are needed.")
         noise = noise_scale * torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))[0]
     elif tuple(noise.shape) != shape or not torch.isfinite(noise).all():
         raise InputError(f"`noise` has shape {list(noise.shape)}; {list(shape)} finite numbers are needed, one picture per virtual camera.")
-    world_to_camera = torch.cat([cameras_clean.world_to_camera.to(device), cameras_virtual.world_to_camera.to(device)])
     turn = first_azimuth(cameras_clean) if config.align_first_view else 0.0
-    gaussians = sample_gaussians(model, clean[None], turn_world(world_to_camera, -turn)[None], noise[None].to(device, torch.float32),
-                                 steps=steps, renderer=renderer, callback=callback)
-    return turn_splats(gaussians[0], turn)
+    known = [rotate_cameras(cameras, rotation_about_z(-turn)) if turn else cameras for cameras in (cameras_clean, cameras_virtual)]
+    world_to_camera = torch.cat([cameras.world_to_camera.to(device) for cameras in known])
+    gaussians = sample_gaussians(model, clean[None], world_to_camera[None], noise[None].to(device, torch.float32), steps=steps,
+                                 renderer=renderer, callback=callback)
+    return gaussians[0].rotated(rotation_about_z(turn)) if turn else gaussians[0]
 
 
 @torch.no_grad()
@@ -183,25 +186,6 @@ def first_azimuth(cameras: Cameras) -> float:
     """Azimuth of the first camera's center about the world's Z axis, degrees (0 on the axis itself)."""
     x, y = cameras.centers[0, :2].tolist()
     return math.degrees(math.atan2(y, x)) if math.hypot(x, y) > 1e-6 else 0.0
-
-
-def turn_world(world_to_camera: torch.Tensor, degrees: float) -> torch.Tensor:
-    """Cameras [V,4,4] as they stand after the world, with them, was turned by `degrees` about Z (counter-clockwise from above)."""
-    back = torch.eye(4, dtype=world_to_camera.dtype, device=world_to_camera.device)
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    back[:2, :2] = torch.tensor([[c, s], [-s, c]])
-    return world_to_camera @ back
-
-
-def turn_splats(splats: Splats, degrees: float) -> Splats:
-    """View-independent `splats` turned by `degrees` about Z (counter-clockwise from above)."""
-    if degrees == 0:
-        return splats
-    half = math.radians(degrees) / 2
-    rotation = torch.tensor([math.cos(half), 0.0, 0.0, math.sin(half)], device=splats.device)
-    matrix = matrix_from_quaternion(rotation)
-    return Splats(splats.means @ matrix.mT, splats.scales, quaternion_multiply(rotation.expand_as(splats.quats), splats.quats),
-                  splats.opacities, splats.sh)
 
 
 def prepare_images(images: torch.Tensor, size: int) -> torch.Tensor:

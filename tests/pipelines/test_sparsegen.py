@@ -7,11 +7,11 @@ import torch
 
 from sightline.models.sparsegen import SparseGen, SparseGenConfig, initialize
 from sightline.pipelines import sparsegen as pipeline
-from sightline.pipelines.sparsegen import (clean_cameras, render_splats, sample_gaussians, sample_sparsegen, turn_splats, turn_world,
-                                           virtual_cameras)
+from sightline.pipelines.sparsegen import (clean_cameras, render_splats, sample_gaussians, sample_sparsegen, virtual_cameras,
+                                           working_memory)
 from sightline.scene.cameras import Cameras, orbit
 from sightline.scene.errors import InputError
-from sightline.scene.rotations import matrix_from_quaternion
+from sightline.scene.frames import rotation_about_z
 
 CONFIG = SparseGenConfig(embed_dims=16, depth_num=4, num_query=8, num_gs_per_query=3, num_encoder_layers=1, num_decoder_layers=2,
                          num_heads=2, ffn_dims=32, head_sets=2, vit_dims=12, vit_depth=1, vit_heads=3, vit_mlp_dims=24, vit_grid=2,
@@ -137,20 +137,21 @@ def test_weights_that_know_one_azimuth_see_a_turned_world():
     pictures = images(2)
     home = sample_sparsegen(model, pictures, cameras([0, 70]), cameras([200, 300]), steps=2)
     away = sample_sparsegen(model, pictures, cameras([130, 200]), cameras([330, 430]), steps=2)
-    close(turn_splats(home, 130), away, atol=2e-5)
+    close(home.rotated(rotation_about_z(130)), away, atol=2e-5)
     free = make()
-    assert (sample_sparsegen(free, pictures, cameras([130, 200])).means - turn_splats(sample_sparsegen(free, pictures, cameras([0, 70])), 130).means).abs().max() > 1e-3
+    home, away = (sample_sparsegen(free, pictures, cameras(azimuths)) for azimuths in ([0, 70], [130, 200]))
+    assert (home.rotated(rotation_about_z(130)).means - away.means).abs().max() > 1e-3
 
 
-def test_turning_world_and_splats_together_changes_no_picture(model):
-    splats = sample_sparsegen(model, images())
-    around = orbit([10, 120], [0, 35], 1.3, CONFIG.fov, 32, 32)
-    turned = Cameras(turn_world(around.world_to_camera, 57), around.intrinsics, 32, 32)
-    torch.testing.assert_close(turned.centers, orbit([67, 177], [0, 35], 1.3, CONFIG.fov, 32, 32).centers, rtol=0, atol=1e-5)
-    a, b = render_splats(splats, around), render_splats(turn_splats(splats, 57), turned)
-    torch.testing.assert_close(a.color, b.color, rtol=0, atol=2e-3)
-    rotation = matrix_from_quaternion(turn_splats(splats, 90).quats) @ matrix_from_quaternion(splats.quats).mT
-    torch.testing.assert_close(rotation[0], torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), rtol=0, atol=1e-5)
+def test_noise_of_no_strength_forgets_the_seed(model):
+    a, b = (sample_sparsegen(model, images(), seed=seed, noise_scale=0.0) for seed in (1, 2))
+    close(a, b, atol=0)
+    close(a, sample_sparsegen(model, images(), noise=torch.zeros(3, 3, 16, 16)), atol=0)
+
+
+def test_working_memory_grows_with_views():
+    assert 0 < working_memory(CONFIG, 1) < working_memory(CONFIG, 4) < 1 << 30
+    assert working_memory(SparseGenConfig(), 4) > 100 << 20
 
 
 def test_virtual_cameras_go_round():
@@ -207,6 +208,8 @@ def test_bad_cameras_and_numbers(model):
     fails("16x12", images(), orbit([0], 0, 1.3, CONFIG.fov, 16, 12))
     fails("`noise`", images(), noise=torch.zeros(1, 3, 16, 16))
     fails("`noise`", images(), noise=torch.full((3, 3, 16, 16), math.nan))
+    fails("`noise_scale`", images(), noise_scale=math.nan)
+    fails("`seed`", images(), seed=-1)
     for steps in (0, -1, 1.5, 100000):
         fails("`steps`", images(), steps=steps)
     fails("`steps`", images(), cameras([0]), cameras([0])[:0], steps=0)
