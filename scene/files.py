@@ -102,13 +102,21 @@ class Outputs:
             except OSError as failure:
                 self._discard()
                 raise _explained(failure) from failure
+            except BaseException:
+                self._discard()
+                raise
             return
-        folders = {output.path.parent for output in self._outputs}
         self._discard()
-        if isinstance(error, OSError) and error.errno in _FULL | _REFUSED:
-            raise _explained(error) from error
+        folders = ", ".join(sorted({str(output.path.parent) for output in self._outputs}))
+        if isinstance(error, OSError) and (error.errno in _FULL or (error.errno in _REFUSED and self._is_ours(error))):
+            raise _explained(error, folders) from error
         if isinstance(error, Exception) and _says_full(error):
-            raise _explained(OSError(errno.ENOSPC, "", ", ".join(map(str, folders)))) from error
+            raise _explained(OSError(errno.ENOSPC, ""), folders) from error
+
+    def _is_ours(self, error: OSError) -> bool:
+        """Whether the error is about one of our temporary files and not about something that was read."""
+        name = str(error.filename or "")
+        return any(name.startswith(str(output.temporary)) for output in self._outputs)
 
     def _discard(self) -> None:
         for output in self._outputs:
@@ -116,24 +124,31 @@ class Outputs:
 
     def _commit(self) -> None:
         """Rename all; if one rename fails, put back what the earlier ones replaced."""
-        done: list[tuple[Path, Path | None]] = []
+        created: list[Path] = []
+        replaced: list[tuple[Path, Path]] = []
         try:
             for output in self._outputs:
                 if not output.temporary.exists():
                     continue
-                backup = None
-                if self.overwrite and output.path.exists():
-                    backup = output.temporary.with_name(output.temporary.name + ".old")
-                    os.rename(output.path, backup)
-                done.append((output.path, backup))
-                _rename_new(output.temporary, output.path)
+                if not (self.overwrite and output.path.exists()):
+                    _rename_new(output.temporary, output.path)
+                    created.append(output.path)
+                    continue
+                backup = output.temporary.with_name(output.temporary.name + ".old")
+                replaced.append((output.path, backup))
+                _keep(output.path, backup)
+                os.replace(output.temporary, output.path)
         except BaseException:
-            for path, backup in reversed(done):
-                _remove(path) if backup is None else os.replace(backup, path)
+            for path in created:
+                _remove(path)
+            for path, backup in replaced:
+                if backup.exists():
+                    if path.is_dir():
+                        _remove(path)
+                    os.replace(backup, path)
             raise
-        for _, backup in done:
-            if backup is not None:
-                _remove(backup)
+        for _, backup in replaced:
+            _remove(backup)
 
 
 @contextmanager
@@ -163,6 +178,17 @@ def _rename_new(source: Path, target: Path) -> None:
         os.unlink(source)
 
 
+def _keep(path: Path, backup: Path) -> None:
+    """Put the old content aside; where links exist, `path` itself is there at every moment."""
+    if not path.is_dir():
+        try:
+            os.link(path, backup)
+            return
+        except OSError:  # no hard links on this file system
+            pass
+    os.rename(path, backup)
+
+
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -170,11 +196,12 @@ def _remove(path: Path) -> None:
 def _says_full(error: Exception) -> bool:
     """Whether a library that hides the error number (safetensors, torch.save) met a full disk."""
     text = str(error).lower()
-    return any(sign in text for sign in ("no space left", "os error 28", "os error 27", "file too large"))
+    return any(sign in text for sign in ("no space left", "os error 28", "os error 27", "file too large", "iostream error", "unexpected pos"))
 
 
-def _explained(error: OSError) -> InputError:
-    where = f" ({error.filename})" if error.filename else ""
+def _explained(error: OSError, folders: str = "") -> InputError:
+    where = error.filename or folders
+    where = f" ({where})" if where else ""
     if error.errno in _FULL:
         return InputError(f"The disk is full{where}; free some space or choose another folder, nothing was written.")
     if error.errno == errno.EEXIST:
