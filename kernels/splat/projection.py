@@ -81,9 +81,9 @@ def project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, vie
     with torch.no_grad():
         reach = opacity_reach(opacities).unsqueeze(-2)               # in standard deviations, [..., 1, N]
         rx, ry = torch.ceil(reach * xx.sqrt()), torch.ceil(reach * yy.sqrt())
-        visible = (in_front & (det > 0) & (opacities.unsqueeze(-2) >= ALPHA_MIN)
+        visible = (in_front & (det > 0) & (det < torch.inf) & (opacities.unsqueeze(-2) >= ALPHA_MIN)
                    & (x + rx > 0) & (x - rx < width) & (y + ry > 0) & (y - ry < height))
-    det = torch.where(det > 0, det, 1.0)
+    det = torch.where(visible, det, 1.0)
     return Projected(x, y, xx, xy, yy, det, pz, visible)
 
 

@@ -15,24 +15,24 @@ import torch
 from torch import Tensor
 
 from .projection import ALPHA_MAX, ALPHA_MIN, T_STOP, Projected
-from .tiles import TileLists, tile_lists
+from .tiles import TileLists, bands, footprints, tile_count, tile_lists
 
 _K = 0.5 * math.log2(math.e)
 _LN2 = math.log(2.0)
 _GEOMETRY = 6                       # rows of the table before the features: x, y, p, q, r, e
+_CHUNK = 32                         # Gaussians of a list worked on at once
 _NOTHING = -1e4                     # log2 of the opacity of a padding entry
-_ONE = torch.tensor(1.0)
 _BELOW_ALPHA_MIN = float(torch.nextafter(torch.tensor(ALPHA_MIN), torch.tensor(0.0)))   # threshold_ keeps what is above
 _SAVE_BYTES = 256 << 20             # weights are kept for the backward pass up to here, recomputed beyond
 _arenas: list[Tensor] = []          # at most one such memory, kept from step to step: fresh pages cost more than the work
 
 
 def rasterize_tiled(projected: Projected, opacities: Tensor, features: Tensor, width: int, height: int,
-                    tile: int | None = None, chunk: int | None = None, block: int | None = None
-                    ) -> tuple[Tensor, Tensor]:
+                    tile: int | None = None, pairs: int | None = None) -> tuple[Tensor, Tensor]:
     """Blend projected Gaussians front to back, tile by tile; same result as `rasterize_dense`.
 
-    projected: [..., V, N]; opacities [..., N]; features [..., V, N, C]. Returns blended features [..., V, H, W, C],
+    projected: [..., V, N]; opacities [..., N]; features [..., V, N, C]. `tile`: side in pixels; `pairs`: the most
+    (tile, Gaussian) pairs held at once (both None: what suits the device). Returns blended features [..., V, H, W, C],
     premultiplied, and alpha [..., V, H, W]. Differentiable with an analytic backward pass.
     """
     lead = projected.x.shape[:-1]
@@ -42,9 +42,10 @@ def rasterize_tiled(projected: Projected, opacities: Tensor, features: Tensor, w
     flat = Projected(*(t.reshape(images, count) for t in projected))
     on_cpu = flat.x.device.type == "cpu"
     tile = tile or (8 if on_cpu else 16)
-    lists = tile_lists(flat, opacity, width, height, tile)
+    pairs = pairs or (1 << 22 if on_cpu else 1 << 25)
+    step = max(1, (1 << 18 if on_cpu else 1 << 24) // (tile * tile * _CHUNK))     # tiles in a block
 
-    yy, det = flat.yy, flat.det
+    det, yy = flat.det, flat.yy
     p = (_K * yy / det).sqrt()
     exponent = torch.log2(opacity.clamp(min=ALPHA_MIN))
     table = torch.stack([flat.x, flat.y, p, -p * flat.xy / yy, _K / yy, exponent])
@@ -53,14 +54,26 @@ def rasterize_tiled(projected: Projected, opacities: Tensor, features: Tensor, w
     padding[_GEOMETRY - 1] = _NOTHING
     table = torch.cat([table, padding], 1)                           # the last column is the padding entry
 
-    chunk = chunk or 32
-    block = block or (1 << 18 if on_cpu else 1 << 24)
-    plan = _Plan(lists, images * count, tile, chunk, max(1, block // (tile * tile * chunk)), table.dtype)
-    blended = _Blend.apply(table, plan)
-    blended = blended.reshape(images, lists.tiles_y, lists.tiles_x, channels + 1, tile, tile)
-    blended = blended.permute(0, 1, 4, 2, 5, 3).reshape(images, lists.tiles_y * tile, lists.tiles_x * tile, channels + 1)
+    tiles_x, tiles_y = tile_count(width, tile), tile_count(height, tile)
+    blended = []
+    with torch.no_grad():
+        prints = footprints(flat, opacity, width, height, tile)
+    cuts = bands(prints, images * tiles_y, pairs)
+    for band in cuts:
+        with torch.no_grad():
+            plan = _Plan(tile_lists(prints, band, width, tile), images * count, tile, step, table.dtype)
+            plan.place(band, tiles_x, tiles_y)
+            plan.save = len(cuts) == 1               # what takes several bands is too large to keep weights for
+        blended.append(_Blend.apply(table, plan))
+    blended = torch.cat(blended).reshape(images, tiles_y, tiles_x, channels + 1, tile, tile)
+    blended = blended.permute(0, 1, 4, 2, 5, 3).reshape(images, tiles_y * tile, tiles_x * tile, channels + 1)
     blended = blended[:, :height, :width].reshape(*lead, height, width, channels + 1)
     return blended[..., :-1], blended[..., -1]
+
+
+def release_memory() -> None:
+    """Give back the memory that training steps hand on to each other."""
+    _arenas.clear()
 
 
 class _Scratch:
@@ -80,55 +93,61 @@ class _Scratch:
 def _take_arena(like: Tensor, size: int) -> Tensor:
     """Memory for `size` weights, or for as many as are allowed; what a finished step left behind, if large enough."""
     size = min(size, _SAVE_BYTES // like.element_size())
+    if not size:
+        return like.new_empty(0)
     try:
         arena = _arenas.pop()
     except IndexError:
         arena = None
-    if arena is None or arena.numel() < size or arena.dtype != like.dtype:
+    if arena is None or arena.numel() < size or arena.dtype != like.dtype or arena.device != like.device:
         arena = like.new_empty(min(size + size // 4, _SAVE_BYTES // like.element_size()))
     return arena
 
 
 def _give_arena(arena: Tensor | None) -> None:
-    if arena is not None and arena.device.type == "cpu" and not _arenas:      # accelerators cache memory themselves
+    if arena is not None and arena.numel() and arena.device.type == "cpu" and not _arenas:      # accelerators cache memory themselves
         _arenas.append(arena)
 
 
 class _Plan:
-    """Everything about one call that is not differentiated: padded tile lists and tile geometry."""
+    """Everything about one band that is not differentiated: padded tile lists and tile geometry."""
 
-    def __init__(self, lists: TileLists, items: int, tile: int, chunk: int, step: int, dtype: torch.dtype):
+    def __init__(self, lists: TileLists, items: int, tile: int, step: int, dtype: torch.dtype):
         device = lists.item.device
-        self.tile, self.chunk, self.step, self.pixels = tile, chunk, step, tile * tile
+        self.tile, self.step, self.pixels = tile, step, tile * tile
         self.tiles = lists.start.shape[0]
+        self.one = torch.ones((), dtype=dtype, device=device)
         # Lists are padded to whole chunks with the index of the padding entry, one row of `index` for each chunk.
-        rows = torch.div(lists.length + chunk - 1, chunk, rounding_mode="floor")
+        rows = torch.div(lists.length + _CHUNK - 1, _CHUNK, rounding_mode="floor")
         self.first_row = torch.cumsum(rows, 0) - rows
         total = int(rows.sum())
-        self.index = torch.full((total * chunk,), items, dtype=torch.int64, device=device)
-        shift = torch.repeat_interleave(self.first_row * chunk - lists.start, lists.length)
+        self.index = torch.full((total * _CHUNK,), items, dtype=torch.int64, device=device)
+        shift = torch.repeat_interleave(self.first_row * _CHUNK - lists.start, lists.length)
         self.index[shift + torch.arange(shift.shape[0], device=device)] = lists.item
-        self.index = self.index.view(total, chunk)
-        self.rows, self.order = torch.sort(rows, descending=True)
-        self.counts = torch.bincount(rows).flip(0).cumsum(0).flip(0).tolist()      # tiles with more than c chunks
-        index = torch.arange(self.tiles, device=device) % (lists.tiles_x * lists.tiles_y)
-        row = torch.div(index, lists.tiles_x, rounding_mode="floor")
-        half = 0.5 * tile
+        self.index = self.index.view(total, _CHUNK)
+        self.order = torch.sort(rows, descending=True).indices
+        self.counts = torch.bincount(rows).flip(0).cumsum(0).flip(0)[1:].tolist()    # tiles with more than c chunks
         # Coordinates are relative to the center of the tile, where float32 has digits to spare.
-        self.center_x = (index - row * lists.tiles_x).to(dtype) * tile + half
-        self.center_y = row.to(dtype) * tile + half
-        self.offset = torch.arange(tile, device=device, dtype=dtype) + (0.5 - half)
+        self.offset = torch.arange(tile, device=device, dtype=dtype) + (0.5 - 0.5 * tile)
+
+    def place(self, band: tuple[int, int], tiles_x: int, tiles_y: int) -> None:
+        """Set the pixel coordinates of the tile centers."""
+        device, dtype = self.offset.device, self.offset.dtype
+        row = torch.arange(*band, device=device).remainder(tiles_y).to(dtype)
+        column = torch.arange(tiles_x, device=device, dtype=dtype)
+        self.center_x = ((column + 0.5) * self.tile).repeat(band[1] - band[0])
+        self.center_y = ((row + 0.5) * self.tile).repeat_interleave(tiles_x)
 
     def gather(self, table: Tensor, group: Tensor, place: int):
         """Chunk `place` of the lists of some tiles: indices [M], table columns [F, M], tile-relative x, y, features."""
         index = self.index.index_select(0, self.first_row.index_select(0, group) + place).view(-1)
         columns = table.index_select(1, index)
-        shape = (group.shape[0], self.chunk)
+        shape = (group.shape[0], _CHUNK)
         x = torch.sub(columns[0].view(shape), self.center_x.index_select(0, group)[:, None]).view(-1)
         y = torch.sub(columns[1].view(shape), self.center_y.index_select(0, group)[:, None]).view(-1)
         channels = table.shape[0] - _GEOMETRY
-        feature = table.new_ones(group.shape[0], channels + 1, self.chunk)
-        feature[:, :channels] = columns[_GEOMETRY:].view(channels, -1, self.chunk).transpose(0, 1)
+        feature = table.new_ones(group.shape[0], channels + 1, _CHUNK)
+        feature[:, :channels] = columns[_GEOMETRY:].view(channels, -1, _CHUNK).transpose(0, 1)
         return index, columns, x, y, feature
 
 
@@ -153,9 +172,9 @@ def _weights(plan: _Plan, columns: Tensor, x: Tensor, y: Tensor, light: Tensor, 
     if clamp:
         alpha.clamp_(max=ALPHA_MAX)
     torch.threshold_(alpha, _BELOW_ALPHA_MIN, 0.0)
-    through = torch.sub(_ONE, ratio, out=scratch.get("through", plan.pixels, size))
+    through = torch.sub(plan.one, ratio, out=scratch.get("through", plan.pixels, size))
     ratio.div_(through)
-    by_tile = through.view(plan.pixels, -1, plan.chunk)
+    by_tile = through.view(plan.pixels, -1, _CHUNK)
     by_tile[:, :, 0].mul_(light.t())
     torch.cumprod(by_tile, -1, out=by_tile)
     torch.threshold_(through, T_STOP, 0.0)
@@ -174,10 +193,10 @@ class _Blend(torch.autograd.Function):
         light = table.new_ones(plan.tiles, pixels)
         clamp = bool((table[_GEOMETRY - 1] > math.log2(ALPHA_MAX)).any())
         scratch, saved = _Scratch(table), []
-        arena = _take_arena(table, 2 * pixels * plan.index.numel()) if differentiable else table.new_empty(0)
+        arena = _take_arena(table, 2 * pixels * plan.index.numel() if differentiable and plan.save else 0)
         used = 0
-        for place in range(len(plan.counts) - 1):
-            active = plan.order[:plan.counts[place + 1]]
+        for place in range(len(plan.counts)):
+            active = plan.order[:plan.counts[place]]
             if place:
                 active = active[(light.index_select(0, active) > 0).any(1)]
                 if active.shape[0] == 0:
@@ -195,7 +214,7 @@ class _Blend(torch.autograd.Function):
                 before = light.index_select(0, group)
                 after = _weights(plan, columns, x, y, before, clamp, scratch, ratio, weight)
                 light.index_copy_(0, group, after)
-                blended = torch.bmm(feature, weight.view(pixels, -1, plan.chunk).permute(1, 2, 0))
+                blended = torch.bmm(feature, weight.view(pixels, -1, _CHUNK).permute(1, 2, 0))
                 out.index_add_(0, group, blended)
                 if differentiable:
                     saved.append((group, place, before, block, ratio, weight) if keep else
@@ -209,7 +228,7 @@ class _Blend(torch.autograd.Function):
     def backward(ctx, grad_out):
         (table,) = ctx.saved_tensors
         plan, clamp = ctx.plan, ctx.clamp
-        pixels, chunk = plan.pixels, plan.chunk
+        pixels, chunk = plan.pixels, _CHUNK
         channels = table.shape[0] - _GEOMETRY
         grad = torch.zeros_like(table)
         grad_out = grad_out.contiguous()
