@@ -7,8 +7,8 @@ of rows of every item in `seqlens`. Parameter names are the published ones.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +66,7 @@ class TimestepEmbedder(nn.Module):
 def rope_phases(coords: Tensor, head_dim: int) -> Tensor:
     """Unit complex rotations of three spatial axes.
 
-    coords [N, 3] integer positions -> complex64 [N, head_dim // 2]: head_dim // 6 frequencies per axis, x then y then z,
+    coords [N, 3] integer positions -> complex64 [N, head_dim // 2]: head_dim // 6 frequencies per axis, x, y, then z,
     1 / 10000^(j / count), the rest padded with the identity. Source: TRELLIS.2, rotary position embedding.
     """
     count = head_dim // 2 // 3
@@ -86,7 +86,7 @@ def apply_rope(x: Tensor, phases: Tensor) -> Tensor:
 
 
 def absolute_positions(coords: Tensor, channels: int) -> Tensor:
-    """Sine-cosine position table; coords [N, 3] -> float32 [N, channels]: per axis all sines, then all cosines, padded with zeros."""
+    """Sine-cosine position table of coords [N, 3]: float32 [N, channels], per axis sines then cosines, zeros behind."""
     count = channels // 3 // 2
     freqs = 1.0 / 10000.0 ** (torch.arange(count, dtype=torch.float32, device=coords.device) / count)
     angles = coords.reshape(-1).float()[:, None] * freqs

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ def assign_weights(
         value = weights[key] if key in shapes else computed[key]
         state[key] = value.to(device=device, dtype=slot.dtype, copy=mapped)
         if check_finite and not bool(torch.isfinite(state[key]).all()):
-            raise InputError(f"{key} in {source} holds values that are not finite in {slot.dtype}; the file is damaged.")
+            raise InputError(f"{key} in {source} is not finite in {slot.dtype}; the file is damaged.")
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
 
@@ -132,8 +133,8 @@ def load_model(
 ) -> nn.Module:
     """Loads the pair `stem.json` + `stem.safetensors` (either suffix may be given).
 
-    The torso (linear and convolution layers inside the blocks) takes the dtype of the configuration or `dtype`, the rest
-    is float32. Raises InputError naming whatever does not fit.
+    The torso (linear and convolution layers inside the blocks) takes the dtype of the configuration or `dtype`, the
+    rest is float32. Raises InputError naming whatever does not fit.
     """
     stem = Path(stem)
     if stem.suffix in (".json", ".safetensors"):
@@ -142,4 +143,5 @@ def load_model(
     file = SafetensorsFile(stem.parent / f"{stem.name}.safetensors")
     if CLASSES.get(name, (None, None))[1] is FlowConfig:
         args = infer_args(args, file)
-    return assign_weights(build_model(name, args, dtype), file, str(file.path), device=device, check_finite=check_finite)
+    model = build_model(name, args, dtype)
+    return assign_weights(model, file, str(file.path), device=device, check_finite=check_finite)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ class Condition:
     color: Tensor | None = None
 
     def to(self, device) -> Condition:
-        move = lambda v: v if v is None else [t.to(device) for t in v] if isinstance(v, (list, tuple)) else v.to(device)
+        def move(v):
+            return v if v is None else [t.to(device) for t in v] if isinstance(v, (list, tuple)) else v.to(device)
         return replace(self, tokens=move(self.tokens), projected=move(self.projected), color=move(self.color))
 
 
@@ -37,7 +38,8 @@ AnyCondition = Tensor | Sequence[Tensor] | Condition
 def negative(cond: AnyCondition) -> AnyCondition:
     """The unconditional twin: zeros of the same shapes, projected features included (their linear bias remains)."""
     if isinstance(cond, Condition):
-        zeros = lambda v: None if v is None else negative(v)
+        def zeros(v):
+            return None if v is None else negative(v)
         return Condition(negative(cond.tokens), zeros(cond.projected), zeros(cond.color))
     if isinstance(cond, (list, tuple)):
         return [torch.zeros_like(c) for c in cond]
@@ -47,7 +49,8 @@ def negative(cond: AnyCondition) -> AnyCondition:
 def concatenate(first: AnyCondition, second: AnyCondition) -> AnyCondition:
     """Two conditions as one batch: the items of `first`, then those of `second`."""
     if isinstance(first, Condition):
-        both = lambda a, b: None if a is None else concatenate(a, b)
+        def both(a, b):
+            return None if a is None else concatenate(a, b)
         return Condition(
             both(first.tokens, second.tokens), both(first.projected, second.projected), both(first.color, second.color)
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
@@ -68,7 +69,7 @@ class FlowConfig:
                 f"`image_attn_mode` is {self.image_attn_mode!r}; 'global', 'proj' or 'gated_proj' would work."
             )
         if self.model_channels % self.num_heads:
-            raise InputError(f"`model_channels` {self.model_channels} is not a multiple of `num_heads` {self.num_heads}.")
+            raise InputError(f"`model_channels` {self.model_channels} is no multiple of `num_heads` {self.num_heads}.")
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> FlowConfig:
@@ -117,7 +118,7 @@ class StructureVaeConfig:
 
 @dataclass(frozen=True)
 class SparseVaeConfig:
-    """The sparse convolutional autoencoder of shape or texture; `model_channels` from its input side to its output side."""
+    """The sparse convolutional autoencoder of shape or texture; `model_channels` from input side to output side."""
 
     model_channels: tuple[int, ...]
     latent_channels: int

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import mmap
 import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Iterator, Mapping
 
 import torch
 from torch import Tensor

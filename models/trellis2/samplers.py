@@ -7,8 +7,9 @@ one from a network.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ class SamplerSettings:
 
 def flow_times(steps: int, rescale_t: float = 1.0) -> list[float]:
     """steps + 1 times from 1 down to 0; rescale_t > 1 spends more of them near 1: t -> r t / (1 + (r - 1) t)."""
-    even = [1.0 - i / steps for i in range(steps)] + [0.0]
+    even = [1.0 + i * (-1.0 / steps) for i in range(steps)] + [0.0]
     return [rescale_t * t / (1 + (rescale_t - 1) * t) for t in even]
 
 
@@ -174,7 +175,9 @@ def dense_velocity(model: nn.Module) -> tuple[Velocity, VelocityPair]:
     return velocity, pair
 
 
-def sparse_velocity(model: nn.Module, voxels: SparseTensor, concat: Tensor | None = None) -> tuple[Velocity, VelocityPair]:
+def sparse_velocity(
+    model: nn.Module, voxels: SparseTensor, concat: Tensor | None = None
+) -> tuple[Velocity, VelocityPair]:
     """Velocity functions of a sparse network on the voxels of `voxels`; concat [N, K] as the network takes it."""
     doubled: list[SparseTensor] = []
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...kernels.sparse_conv import submanifold_conv3d
-from ...kernels.sparse_resample import channel_to_space, space_to_channel
+from ...kernels.sparse_resample import Subdivision, channel_to_space, gather_children, space_to_channel, subdivide
 from ...scene.errors import InputError
 from ...scene.sparse import SparseTensor
 from .blocks import LayerNorm32, Linear, set_torso_dtype
@@ -66,12 +66,11 @@ class UpBlock(nn.Module):
         """Logits [N, 8] of the children k = dx + 2 dy + 4 dz."""
         return x.replace(self.to_subdiv(x.feats))
 
-    def forward(self, x: SparseTensor, mask: Tensor) -> SparseTensor:
-        """mask [N, 8] bool, the children kept."""
+    def forward(self, x: SparseTensor, plan: Subdivision) -> SparseTensor:
         h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
-        h = channel_to_space(h, mask)
+        h = channel_to_space(h, plan)
         h = self.conv2(h.replace(F.silu(self.norm2(h.feats))))
-        skip = channel_to_space(x, mask).feats.repeat_interleave(self.repeat, dim=-1)
+        skip = channel_to_space(x, plan).feats.repeat_interleave(self.repeat, dim=-1)
         return h.replace(h.feats + skip)
 
 
@@ -95,10 +94,18 @@ class DownBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a decoder returns: the raw output rows and, per level, the subdivision logits (or the guide's)."""
+    """What a decoder returns.
+
+    voxels: raw output rows [M, out] float32. subdivisions: per level the children kept; the guide of another decoder
+    for the same latent voxels. logits: per level the subdivision logits [N_l, 8], empty where a guide was followed.
+    """
 
     voxels: SparseTensor
-    subdivisions: list[SparseTensor]
+    subdivisions: list[Subdivision]
+    logits: list[SparseTensor]
+
+
+Guide = Sequence["Subdivision | SparseTensor"]
 
 
 class SparseVaeDecoder(nn.Module):
@@ -124,25 +131,26 @@ class SparseVaeDecoder(nn.Module):
     def torso_dtype(self) -> torch.dtype:
         return self.blocks[0][-1].conv1.weight.dtype
 
-    def forward(self, z: SparseTensor, guide: Sequence[SparseTensor] | None = None) -> Decoded:
+    def forward(self, z: SparseTensor, guide: Guide | None = None) -> Decoded:
         """z [N, latent] float32 -> raw rows [M, out] float32 in the order parent row, then child index.
 
-        guide: subdivisions of another decoder for the same latent voxels, one per level (positive = kept); needed by
-        texture decoders, which predict none. Raises InputError where latent or guide does not fit.
+        guide: per level the subdivision of another coder for the same latent voxels, or logits [N_l, 8] (positive =
+        kept); needed by texture decoders, which predict none. With the subdivisions of an encoder the rows come back in
+        the order of its input. Raises InputError where latent or guide does not fit.
         """
-        h, subdivisions = self._run(z, guide, len(self.blocks) - 1)
+        h, plans, logits = self._run(z, guide, len(self.blocks) - 1)
         for block in self.blocks[-1]:
             h = block(h)
         feats = F.layer_norm(h.feats.to(z.dtype), h.feats.shape[-1:])
-        return Decoded(h.replace(self.output_layer(feats)), subdivisions)
+        return Decoded(h.replace(self.output_layer(feats)), plans, logits)
 
-    def upsample(self, z: SparseTensor, levels: int, guide: Sequence[SparseTensor] | None = None) -> Tensor:
+    def upsample(self, z: SparseTensor, levels: int, guide: Guide | None = None) -> Tensor:
         """Coordinates [M, 4] int32 after `levels` subdivisions, on a grid 2**levels times finer."""
         if not 0 <= levels < len(self.blocks):
             raise InputError(f"`levels` is {levels}; this decoder has {len(self.blocks) - 1} subdivisions.")
         return self._run(z, guide, levels)[0].coords
 
-    def _run(self, z, guide, levels) -> tuple[SparseTensor, list[SparseTensor]]:
+    def _run(self, z, guide, levels) -> tuple[SparseTensor, list[Subdivision], list[SparseTensor]]:
         cfg = self.config
         if z.feats.shape[-1] != cfg.latent_channels:
             raise InputError(f"The latent has {z.feats.shape[-1]} channels; this decoder takes {cfg.latent_channels}.")
@@ -153,23 +161,31 @@ class SparseVaeDecoder(nn.Module):
         if guide is not None and len(guide) < levels:
             raise InputError(f"The guide has {len(guide)} subdivision levels; this decoder needs {levels}.")
         h = z.replace(self.from_latent(z.feats).to(self.torso_dtype))
-        subdivisions = []
+        plans, logits = [], []
         for level in range(levels):
             *blocks, up = self.blocks[level]
             for block in blocks:
                 h = block(h)
-            logits = up.subdivision(h) if guide is None else guide[level]
-            if logits.feats.shape != (len(h), 8):
-                raise InputError(
-                    f"Level {level} of the guide has {logits.feats.shape[0]} voxels where the latent has {len(h)}; "
-                    "shape and texture latents must share their voxels."
-                )
-            mask = logits.feats > 0
-            if not bool(mask.any()):
+            if guide is None:
+                logits.append(up.subdivision(h))
+                plans.append(subdivide(h, logits[-1].feats > 0))
+            else:
+                plans.append(_follow(guide[level], h, level))
+            if not plans[-1].coords.shape[0]:
                 raise InputError(f"The decoder keeps no voxel at level {level}; the latent holds no surface.")
-            subdivisions.append(logits)
-            h = up(h, mask)
-        return h, subdivisions
+            h = up(h, plans[-1])
+        return h, plans, logits
+
+
+def _follow(step: Subdivision | SparseTensor, h: SparseTensor, level: int) -> Subdivision:
+    """The guide's subdivision, once it is certain that it was made for the voxels of `h`."""
+    coords = step.parent_coords if isinstance(step, Subdivision) else step.coords
+    if not torch.equal(coords, h.coords):
+        raise InputError(
+            f"Level {level} of the guide has {coords.shape[0]} voxels that are not the {len(h)} voxels of the latent; "
+            "shape and texture must share their latent voxels."
+        )
+    return step if isinstance(step, Subdivision) else subdivide(h, step.feats > 0)
 
 
 class ShapeDecoder(SparseVaeDecoder):
@@ -196,10 +212,14 @@ def texture_head(raw: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Posterior of an encoder; the deterministic latent is `mean`. logvar [N, latent] on the same voxels."""
+    """Posterior of an encoder; the deterministic latent is `mean`.
+
+    logvar: [N, latent] on the same voxels. subdivisions: coarse to fine, the guide of a decoder back to the input.
+    """
 
     mean: SparseTensor
     logvar: Tensor
+    subdivisions: list[Subdivision]
 
 
 class SparseVaeEncoder(nn.Module):
@@ -231,12 +251,15 @@ class SparseVaeEncoder(nn.Module):
         if x.feats.shape[-1] != cfg.in_channels:
             raise InputError(f"The voxels have {x.feats.shape[-1]} channels; this encoder takes {cfg.in_channels}.")
         h = x.replace(self.input_layer(x.feats).to(self.torso_dtype))
-        for level in self.blocks:
-            for block in level:
+        plans = []
+        for level, blocks in enumerate(self.blocks):
+            for index, block in enumerate(blocks):
+                if index == cfg.num_blocks[level]:
+                    plans.append(gather_children(h))  # the block looks the same plan up
                 h = block(h)
         feats = F.layer_norm(h.feats.to(x.dtype), h.feats.shape[-1:])
         mean, logvar = self.to_latent(feats).chunk(2, dim=-1)
-        return Encoded(h.replace(mean), logvar)
+        return Encoded(h.replace(mean), logvar, plans[::-1])
 
 
 class ShapeEncoder(SparseVaeEncoder):

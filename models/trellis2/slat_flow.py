@@ -45,7 +45,7 @@ class StructuredLatentFlow(nn.Module):
         feats = x.feats if concat is None else torch.cat([x.feats, concat], dim=-1)
         if feats.shape[-1] != cfg.in_channels:
             raise InputError(
-                f"The latent has {feats.shape[-1]} channels (concatenated ones included); this model takes {cfg.in_channels}."
+                f"The latent has {feats.shape[-1]} channels with what is appended; this model takes {cfg.in_channels}."
             )
         dtype = self.torso_dtype
         seqlens = x.seqlens

@@ -95,10 +95,10 @@ class SparseStructureDecoder(nn.Module):
         return 2 ** (len(self.config.channels) - 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z [B, latent, R, R, R] float32 -> logits [B, 1, factor*R, ...] float32; a voxel is occupied where they are > 0."""
+        """z [B, latent, R, R, R] float32 -> logits [B, 1, factor*R, ...] float32; occupied voxels have logits > 0."""
         if z.ndim != 5 or z.shape[1] != self.config.latent_channels:
             raise InputError(
-                f"The structure latent is {list(z.shape)}; this decoder takes [B, {self.config.latent_channels}, R, R, R]."
+                f"The structure latent is {list(z.shape)}; it must be [B, {self.config.latent_channels}, R, R, R]."
             )
         h = self.input_layer(z)
         h = self.middle_block(h.to(self.middle_block[0].conv1.weight.dtype))
@@ -126,7 +126,7 @@ class SparseStructureEncoder(nn.Module):
             set_torso_dtype(torso, cfg.dtype)
 
     def forward(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
-        """occupancy [B, 1, S, S, S] float32 of 0 and 1 -> mean and log variance, each [B, latent, R, R, R]; use the mean."""
+        """occupancy [B, 1, S, S, S] float32 of 0 and 1 -> mean and log variance [B, latent, R, R, R]; use the mean."""
         if occupancy.ndim != 5 or occupancy.shape[1] != self.config.in_channels:
             raise InputError(
                 f"`occupancy` is {list(occupancy.shape)}; this encoder takes [B, {self.config.in_channels}, S, S, S]."
