@@ -351,6 +351,8 @@ def start(
         server = Server(f"http://127.0.0.1:{port}", base, process, log, output)
         try:
             await_answer(server, timeout)
+            if pack is not None:
+                check_pack(server)
             return server
         except StartFailed:
             server.stop()
@@ -372,6 +374,14 @@ def await_answer(server: Server, timeout: float) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     raise StartFailed(f"ComfyUI did not answer within {timeout:.0f} seconds.\n{server.tail()}")
+
+
+def check_pack(server: Server) -> None:
+    """Raise StartFailed, with the traceback, if ComfyUI could not import the pack."""
+    log = server.tail(100_000)
+    if re.search(rf"IMPORT FAILED.*{PACK_NAME}", log):
+        traceback = log[max(log.find("Traceback"), 0) : log.find("Import times")]
+        raise StartFailed(f"ComfyUI could not import the node pack.\n{traceback[-2000:].strip()}")
 
 
 def link(place: Path, target: Path) -> None:
