@@ -173,11 +173,11 @@ def virtual_cameras(cameras: Cameras, count: int = 3) -> Cameras:
     """
     if count == 0:
         return cameras[:0]
-    center = cameras.centers[0].double()
-    radius = float(center.norm())
+    x, y, z = cameras.centers[0].tolist()
+    radius = math.sqrt(x * x + y * y + z * z)
     if radius < 1e-6:
         raise InputError("The first camera stands at the origin, where the object is; move it away (the weights know radius 1.3).")
-    elevation = math.degrees(math.asin(max(-1.0, min(1.0, float(center[2]) / radius))))
+    elevation = math.degrees(math.asin(max(-1.0, min(1.0, z / radius))))
     azimuths = [first_azimuth(cameras) + 360 * (i + 1) / (count + 1) for i in range(count)]
     return orbit(azimuths, elevation, radius, float(cameras.fov_x[0]), cameras.width, cameras.height)
 

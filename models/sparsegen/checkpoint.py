@@ -12,7 +12,7 @@ import torch
 from ...scene.errors import InputError, MissingDependency
 from .config import SparseGenConfig, hydra_values
 from .model import SparseGen
-from .weights import EMBEDDED, EMBEDDED_PATH
+from .weights import EMBEDDED, EMBEDDED_PATH, PUBLISHED
 
 METADATA_KEY = "sparsegen_config"
 PREFIX = "reconstructor."
@@ -43,6 +43,8 @@ def load_sparsegen(source: str | os.PathLike = EMBEDDED, *, config: SparseGenCon
     Raises InputError in one sentence: file absent, cut short, not weights, a pickle that wants more than tensors, or keys
     that are missing, foreign or of the wrong shape.
     """
+    if str(source) == PUBLISHED.name and not Path(source).exists():
+        raise InputError(f"The weights {PUBLISHED.name} have to be fetched first, from {PUBLISHED.source}; then give the path of their model.pth.")
     path = EMBEDDED_PATH if str(source) == EMBEDDED else Path(source)
     state, stated, info = read_checkpoint(path)
     path = info.pop("path")

@@ -36,7 +36,8 @@ class SparseGen(nn.Module):
         dims = config.embed_dims
         self.feature_extractor = ViTExtractor(config)
         self.input_proj = nn.Conv2d(config.vit_dims, dims, 1)
-        self.reference_points = nn.Embedding(config.num_query, 3)
+        # not nn.Embedding(num_query, 3): drawing its normal numbers on the meta device makes torch import sympy, a second
+        self.reference_points = nn.Embedding.from_pretrained(torch.rand(config.num_query, 3), freeze=False)
         self.query_embedding = nn.Sequential(nn.Linear(dims * 3 // 2, dims), nn.ReLU(), nn.Linear(dims, dims))
         self.adapt_pos3d = nn.Sequential(nn.Conv2d(dims * 3 // 2, dims * 4, 1), nn.ReLU(), nn.Conv2d(dims * 4, dims, 1))
         self.position_encoder = nn.Sequential(nn.Conv2d(config.depth_num * 3, dims * 4, 1), nn.ReLU(), nn.Conv2d(dims * 4, dims, 1))

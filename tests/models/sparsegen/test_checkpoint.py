@@ -202,6 +202,7 @@ def test_bad_metadata(model, tmp_path, config):
 def test_absent_file(tmp_path):
     refused(tmp_path / "nowhere.pth", "does not exist")
     refused(tmp_path, "does not exist")
+    refused("sparsegen-srn-cars", "fetched first", "github.com/Pixtella/SparseGen")
     (tmp_path / "text.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     refused(tmp_path / "text.safetensors", "neither")
 
@@ -214,6 +215,16 @@ def test_changing_loaded_weights_leaves_the_file_alone(model, tmp_path):
         with torch.no_grad():
             loaded.input_proj.weight.zero_()
         assert path.read_bytes() == before
+
+
+def test_inference_mode(model, tmp_path):
+    """Hosts load and run inside inference mode, and may run again outside of it."""
+    path = save_sparsegen(model, tmp_path / "m.safetensors")
+    with torch.inference_mode():
+        loaded, _ = load_sparsegen(path)
+        inside = loaded.embed_queries()
+    with torch.no_grad():
+        assert torch.equal(loaded.embed_queries(), inside)
 
 
 def test_failed_save_leaves_nothing(model, tmp_path, monkeypatch):
