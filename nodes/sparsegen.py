@@ -24,7 +24,7 @@ class SparseGenLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         files = host.weight_files(host.SPARSEGEN_FOLDER)
-        licences = "\n".join(f"{w.name}: {w.title}. Licence {w.licence}. From {w.source}." for w in ALL)
+        licences = "\n".join(f"{w.name}: {w.title}. Licence {w.licence}. Source: {w.source}." for w in ALL)
         return io.Schema(
             node_id="SightlineSparseGenLoader",
             display_name="Load SparseGen Model",
@@ -69,7 +69,7 @@ class SparseQuerySplatSampler(io.ComfyNode):
             node_id="SightlineSparseQuerySplatSampler",
             display_name="Sparse-Query Splat Sampler",
             category=CATEGORY,
-            description="Turn one to six pictures of an object into a Gaussian splat. One step takes well under a second; "
+            description="Turn one to six pictures of an object into a Gaussian splat. One step of the small model takes well under a second; "
                         "more steps refine what no picture shows. The front of the splat is azimuth 0 of the View Set.",
             search_aliases=["sparsegen sampler", "image to splat", "image to 3d", "gaussian splatting", "single image 3d"],
             inputs=[

@@ -49,7 +49,8 @@ class SplatTurntable(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "radius", default=0.0, min=0.0, max=1000.0, step=0.01, advanced=True,
-                    tooltip="Distance from the camera to the middle of the object; 0 chooses one from which all of it is seen.",
+                    tooltip="Distance from the camera to the origin, where SparseGen puts the object (1.3 frames it as in the "
+                            "pictures); 0 looks at the middle of the splat from where all of it is seen.",
                 ),
                 fov_input(),
             ],
@@ -75,8 +76,8 @@ class SplatTurntable(io.ComfyNode):
         progress = host.Progress(frames * len(items))
         pictures, alphas, depths = [], [], []
         for i, item in enumerate(items):
-            target, fitting = framing(item, fov)
-            cameras = turntable(frames, elevation, radius or fitting, fov, width, height, start=start, target=target)
+            target, distance = ((0.0, 0.0, 0.0), radius) if radius else framing(item, fov)
+            cameras = turntable(frames, elevation, distance, fov, width, height, start=start, target=target)
             render = render_splats(
                 item, cameras.to(item.device), background=color(background),
                 callback=lambda done, total: progress(i * frames + done, len(items) * frames),
@@ -109,7 +110,7 @@ class SaveSplat(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "format", options=list(FORMATS), default="ply",
-                    tooltip="ply keeps everything and opens in every splat viewer; splat is a third of the size, with "
+                    tooltip="ply keeps everything and opens in every splat viewer; splat is half the size, with "
                             "8 bits for colors and rotations.",
                 ),
             ],

@@ -11,7 +11,7 @@ from ..scene.views import FITS, parse_angles, view_set
 
 FOV = 51.99  # degrees; the published pictures have 51.98948897809546
 CATEGORY = f"{host.CATEGORY}/Views"
-AZIMUTH_HELP = "0 is where the first picture was taken; positive is a walk to the right around the object."
+AZIMUTH_HELP = "0 is the side that the first picture shows; positive is a walk to the right around the object."
 
 
 def radius_input() -> io.Float.Input:
@@ -35,7 +35,7 @@ class ViewSetNode(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         image = io.Image.Input(
-            "image", optional=True, tooltip="A picture of the object. A batch counts as several pictures, in its order."
+            "image", tooltip="A picture of the object. A batch counts as several pictures, in its order."
         )
         return io.Schema(
             node_id="SightlineViewSet",
