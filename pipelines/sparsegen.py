@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
+from ..kernels import splat
+from ..kernels.splat import Render
 from ..models.sparsegen import (Gaussians, SparseGen, assemble_views, network_time, pose_channels, render_views,
                                 sampling_schedule, view_times)
 from ..scene.cameras import Cameras, orbit
@@ -140,24 +142,13 @@ def working_memory(config, views: int) -> int:
 
 
 def render_splats(splats: Splats, cameras: Cameras, *, background: Sequence[float] | None = (1.0, 1.0, 1.0), backend: str = "auto",
-                  callback: Callback | None = None):
-    """Pictures of `splats` from `cameras`, a separate step: color [V,H,W,3], alpha [V,H,W], depth [V,H,W] (`Render`).
+                  callback: Callback | None = None) -> Render:
+    """Pictures of `splats` from `cameras`, a separate step: color [V,H,W,3], alpha [V,H,W], depth [V,H,W], on the cameras' device.
 
-    `background` is an RGB color in [0,1], None leaves the colors premultiplied by alpha. One camera at a time, so that
-    `callback(done, total)` counts pictures.
+    `kernels.splat.render_splats`, on white unless `background` says otherwise (an RGB color in [0,1]; None leaves the
+    colors premultiplied by alpha).
     """
-    from ..kernels.splat import Render, rasterize
-
-    splats = splats.to(cameras.device)
-    color = None if background is None else torch.tensor(background, dtype=torch.float32, device=cameras.device)
-    parts = []
-    for i in range(len(cameras)):
-        parts.append(rasterize(splats.means, splats.quats, splats.scales, splats.opacities, splats.rgb,
-                               cameras.world_to_camera[i:i + 1], cameras.intrinsics[i:i + 1], cameras.width, cameras.height,
-                               background=color, backend=backend))
-        if callback:
-            callback(i + 1, len(cameras))
-    return Render(*(torch.cat([getattr(part, name) for part in parts]) for name in ("color", "alpha", "depth")))
+    return splat.render_splats(splats.to(cameras.device), cameras, background=background, backend=backend, callback=callback)
 
 
 def clean_cameras(azimuths: Sequence[float], fov: float, size: int, elevation: float | Sequence[float] = ELEVATION,

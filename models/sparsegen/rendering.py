@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from ...kernels.splat import rasterize
 from .config import SparseGenConfig
 from .gaussians import Gaussians
 
@@ -19,13 +20,11 @@ def render_views(gaussians: Gaussians, world_to_camera: torch.Tensor, config: Sp
     (premultiplied) and ``alpha`` [B,M,S,S]. Differentiable.
     Returns colors [B,M,3,S,S] in [-1,1] (not clamped) and alpha [B,M,1,S,S].
     """
-    if renderer is None:
-        from ...kernels.splat import rasterize as renderer
     size = size or config.input_size
     batch, views = world_to_camera.shape[:2]
     intrinsics = config.intrinsics(size).to(world_to_camera.device).expand(batch, views, 3, 3)
-    out = renderer(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors,
-                   world_to_camera.float(), intrinsics, size, size)
+    out = (renderer or rasterize)(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors,
+                                  world_to_camera.float(), intrinsics, size, size)
     alpha = out.alpha[..., None]
     color = out.color + background * (1 - alpha)
     return (color * 2 - 1).movedim(-1, -3), alpha.movedim(-1, -3)
