@@ -40,18 +40,17 @@ RESULTS = ROOT / "results"
 WORKFLOW = ROOT / "workflows" / "api" / "sparsegen.json"
 
 
-def load_headless():
-    """``cli/headless.py`` as a module, without importing the package around it."""
-    spec = importlib.util.spec_from_file_location("sightline_headless", ROOT / "cli" / "headless.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def load_package() -> None:
+    """Make ``import sightline.cli`` work from this folder, whatever its name, before anything is installed."""
+    spec = importlib.util.spec_from_file_location("sightline", ROOT / "__init__.py")
+    sys.modules["sightline"] = importlib.util.module_from_spec(spec)
 
 
 def demo() -> int:
     """Run the shipped workflow on a headless ComfyUI and print the results' paths."""
-    headless, started = load_headless(), time.monotonic()
+    from sightline.cli import headless
+
+    started = time.monotonic()
     with alone():
         tree = provide_comfyui(headless)
         python = environment(tree, tests=False)
@@ -92,7 +91,8 @@ class Narrator:
 
 def test(arguments: list[str]) -> int:
     """Run all tests in the environment."""
-    headless = load_headless()
+    from sightline.cli import headless
+
     with alone():
         tree = provide_comfyui(headless)
         python = environment(tree, tests=True)
@@ -103,10 +103,6 @@ def test(arguments: list[str]) -> int:
 def self_check() -> int:
     """Print the self check of the Python that runs us, or of ``.venv``; installs nothing and never fails."""
     if importlib.util.find_spec("torch") is not None:
-        # The folder may be called anything (ComfyUI-Sightline, a clone): load it under the package's name.
-        spec = importlib.util.spec_from_file_location("sightline", ROOT / "__init__.py")
-        package = importlib.util.module_from_spec(spec)
-        sys.modules["sightline"] = package
         from sightline.cli.main import main as command_line
 
         command_line(["selfcheck"])
@@ -123,6 +119,7 @@ def self_check() -> int:
 def main(arguments: list[str]) -> int:
     """The exit code of ``install.py ARGUMENTS``."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server we started is stopped
+    load_package()
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
         if command == "test":

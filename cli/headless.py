@@ -17,18 +17,16 @@
 into the last. Nothing is written into the ComfyUI tree, so any installed ComfyUI may serve, and several servers may run
 at once (each with its own ``base``; the port is a free one). Other packs of the tree are not loaded.
 
-This file is also read by ``install.py`` before there is an environment: it imports neither ComfyUI nor the package.
+``install.py`` uses this file before there is an environment: it imports neither ComfyUI nor anything but Python's own.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -38,6 +36,8 @@ import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from .events import Events
 
 FLOOR = (0, 30)
 PACK_NAME = "ComfyUI-Sightline"
@@ -158,10 +158,20 @@ class Server:
     # -- HTTP ---------------------------------------------------------------------------------------------------------
 
     def request(self, path: str, data: bytes | None = None, kind="application/json", timeout: float = 60) -> bytes:
-        """GET ``path``, or POST ``data`` to it; raises urllib.error.HTTPError for a refusal."""
+        """GET ``path``, or POST ``data`` to it.
+
+        Raises urllib.error.HTTPError for a refusal, HeadlessError if the server has ended, OSError for other failures.
+        """
         request = urllib.request.Request(self.url + path, data=data, headers={"Content-Type": kind} if data else {})
-        with DIRECT.open(request, timeout=timeout) as answer:
-            return answer.read()
+        try:
+            with DIRECT.open(request, timeout=timeout) as answer:
+                return answer.read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.2)  # a process that just died needs a moment until its end can be seen
+            self.must_live()
+            raise
 
     def get(self, path: str):
         return json.loads(self.request(path))
@@ -241,9 +251,12 @@ class Server:
         entry = self.get(f"/history/{prompt_id}").get(prompt_id)
         return entry if entry and entry.get("status") else None
 
-    def check(self, started: float, timeout: float) -> None:
+    def must_live(self) -> None:
         if self.process is not None and self.process.poll() is not None:
-            raise HeadlessError(f"ComfyUI ended with code {self.process.returncode} during the run.\n{self.tail()}")
+            raise HeadlessError(f"ComfyUI ended with code {self.process.returncode}.\n{self.tail()}")
+
+    def check(self, started: float, timeout: float) -> None:
+        self.must_live()
         if time.monotonic() - started > timeout:
             self.interrupt()
             raise HeadlessError(f"The workflow did not finish within {timeout:.0f} seconds.")
@@ -371,7 +384,7 @@ def await_answer(server: Server, timeout: float) -> None:
         try:
             server.request("/system_stats", timeout=5)
             return
-        except (urllib.error.URLError, OSError):
+        except (OSError, HeadlessError):
             time.sleep(0.1)
     raise StartFailed(f"ComfyUI did not answer within {timeout:.0f} seconds.\n{server.tail()}")
 
@@ -428,60 +441,3 @@ def end_at_once(process: subprocess.Popen) -> None:
 
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the server is on this machine: no proxy
-
-
-class Events:
-    """The server's WebSocket, read only: just enough of RFC 6455 for unfragmented text frames from ComfyUI."""
-
-    def __init__(self, url: str, client_id: str):
-        place = urllib.parse.urlparse(url)
-        self.socket = socket.create_connection((place.hostname, place.port), timeout=30)
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(
-            f"GET /ws?clientId={client_id} HTTP/1.1\r\nHost: {place.netloc}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        self.buffer = b""
-        while b"\r\n\r\n" not in self.buffer:
-            self.more()
-        head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
-        if b" 101 " not in head.split(b"\r\n")[0]:
-            raise HeadlessError("ComfyUI did not open its event stream: " + head.decode("latin-1").splitlines()[0])
-
-    def more(self) -> None:
-        block = self.socket.recv(1 << 16)
-        if not block:
-            raise HeadlessError("ComfyUI closed its event stream.")
-        self.buffer += block
-
-    def next(self, timeout: float) -> dict | None:
-        """The next JSON event, or None if none came within ``timeout`` seconds. Previews (binary) are passed over."""
-        self.socket.settimeout(timeout)
-        try:
-            while True:
-                while (frame := self.frame()) is None:
-                    self.more()
-                if frame[0] == 1:
-                    return json.loads(frame[1])
-        except TimeoutError:
-            return None
-
-    def frame(self) -> tuple[int, bytes] | None:
-        """Take one whole frame (opcode, payload) out of the buffer, if there is one."""
-        if len(self.buffer) < 2:
-            return None
-        size, start = self.buffer[1] & 127, 2
-        for code, form, width in ((126, ">H", 2), (127, ">Q", 8)):
-            if size == code:
-                if len(self.buffer) < 2 + width:
-                    return None
-                size, start = struct.unpack(form, self.buffer[2 : 2 + width])[0], 2 + width
-                break
-        if len(self.buffer) < start + size:
-            return None
-        opcode, payload = self.buffer[0] & 15, self.buffer[start : start + size]
-        self.buffer = self.buffer[start + size :]
-        return opcode, payload
-
-    def close(self) -> None:
-        self.socket.close()

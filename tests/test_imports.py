@@ -37,6 +37,8 @@ ALLOWED = {
     ("cli/headless.py", "socket"): "talks to the ComfyUI server it started on this machine",
     ("cli/headless.py", "urllib"): "the same",
     ("cli/headless.py", "subprocess"): "starts that server",
+    ("cli/events.py", "socket"): "the events of that server",
+    ("cli/events.py", "urllib"): "takes its address apart",
     ("models/sparsegen/checkpoint.py", "pickle"): "names the exception of a refused checkpoint; nothing is unpickled",
 }
 # Import name -> distribution of what may be imported at the top of a module: what pyproject.toml always installs.
