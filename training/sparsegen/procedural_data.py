@@ -7,7 +7,6 @@ Training uses indices from 0, evaluation from ``HELD_OUT_START``, so no evaluate
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,35 +109,27 @@ class ViewBatch:
     azimuth: Tensor
     elevation: Tensor
 
+    def world_to_camera(self) -> Tensor:
+        """OpenCV extrinsics [B, V, 4, 4] of the views, world turned so that view 0 stands at azimuth 0."""
+        azimuth, elevation = self.azimuth.flatten().tolist(), self.elevation.flatten().tolist()
+        side = self.images.shape[-1]
+        return orbit(azimuth, elevation, RADIUS, FOV, side, side).world_to_camera.unflatten(0, self.azimuth.shape)
 
-class ViewSampler:
-    """Draws batches from a shard with an own generator, so that a resumed run continues with the same batches."""
 
-    def __init__(self, shard: ViewShard, seed: int):
-        self.shard = shard
-        self.rng = np.random.default_rng([1, seed])
-
-    def batch(self, size: int, views: int) -> ViewBatch:
-        """``size`` samples of ``views`` views each; the first one is at most 40 degrees up."""
-        total, available = self.shard.azimuth.shape
-        rgba, azimuth, elevation = [], [], []
-        for _ in range(size):
-            k = int(self.rng.integers(total))
-            order = self.rng.permutation(available)
-            low = self.shard.elevation[k, order] <= MAX_FIRST_ELEVATION
-            first = int(np.argmax(low))
-            order[[0, first]] = order[[first, 0]]
-            order = order[:views]
-            rgba.append(self.shard.rgba[k, order])
-            azimuth.append(self.shard.azimuth[k, order] - self.shard.azimuth[k, order[0]])
-            elevation.append(self.shard.elevation[k, order])
-        return to_batch(np.stack(rgba), np.stack(azimuth), np.stack(elevation))
-
-    def state(self) -> dict:
-        return self.rng.bit_generator.state
-
-    def load_state(self, state: dict) -> None:
-        self.rng.bit_generator.state = state
+def sample_batch(shard: ViewShard, rng: np.random.Generator, size: int, views: int) -> ViewBatch:
+    """Draw ``size`` samples of ``views`` different views each; the first view is at most 40 degrees up."""
+    total, available = shard.azimuth.shape
+    rgba, azimuth, elevation = [], [], []
+    for _ in range(size):
+        k = int(rng.integers(total))
+        order = rng.permutation(available)
+        first = int(np.argmax(shard.elevation[k, order] <= MAX_FIRST_ELEVATION))
+        order[[0, first]] = order[[first, 0]]
+        order = order[:views]
+        rgba.append(shard.rgba[k, order])
+        azimuth.append(shard.azimuth[k, order] - shard.azimuth[k, order[0]])
+        elevation.append(shard.elevation[k, order])
+    return to_batch(np.stack(rgba), np.stack(azimuth), np.stack(elevation))
 
 
 def to_batch(rgba: np.ndarray, azimuth: np.ndarray, elevation: np.ndarray) -> ViewBatch:
@@ -172,8 +163,3 @@ def prepare(folder: Path | str, objects: int, views: int, size: int, held_out: i
         if done % part[1] == part[0]:
             write_shard(path, indices, views, size, kinds)
         yield done + 1, len(jobs)
-
-
-def focal(size: int) -> float:
-    """Focal length in pixels of the recipe's cameras at an image side of ``size``."""
-    return size / (2 * math.tan(math.radians(FOV) / 2))
