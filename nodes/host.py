@@ -9,16 +9,17 @@ import functools
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
 import folder_paths
 import torch
-from comfy_api.v0_0_2 import ComfyExtension, Types, io, ui
+from comfy_api.v0_0_2 import ComfyExtension, Types, io, ui  # noqa: F401  (for the nodes)
 from torch import Tensor
 
 from ..scene.cameras import Cameras
@@ -82,7 +83,8 @@ def about() -> dict:
     """This host for the self check: found, path, version, origin."""
     from comfyui_version import __version__
 
-    return {"found": True, "path": str(Path(folder_paths.__file__).parent), "version": __version__, "origin": "the one that runs this"}
+    path = str(Path(folder_paths.__file__).parent)
+    return {"found": True, "path": path, "version": __version__, "origin": "the one that runs this"}
 
 
 def new_every_time() -> str:
@@ -118,7 +120,7 @@ def stop_if_interrupted() -> None:
 
 
 class _Hosted(torch.nn.Module):
-    """A room around a network for the attributes (device, loaded memory) that the host's patcher writes on its model."""
+    """A room around a network for the attributes (device, loaded memory) that the host writes on its models."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -127,7 +129,7 @@ class _Hosted(torch.nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A network under the host's memory management: on the device while it works, offloaded when others need the room."""
+    """A network under the host's memory management: on the device while it works, offloaded when others need room."""
 
     patcher: Any
     info: Any
@@ -216,7 +218,7 @@ def masks(mask: Tensor) -> Tensor:
 
 
 def splat(splats: Splats) -> Any:
-    """Our splats (Z up, front at azimuth 0) as the core's SPLAT (3D Gaussian Splatting's frame, front to the viewer)."""
+    """Our splats (Z up, front at azimuth 0) as the core's SPLAT (3D Gaussian Splatting's frame, front to us)."""
     turned = splats.turned("z_up", "y_down_front")
     fields = (turned.means, turned.scales, turned.quats, turned.opacities[:, None], turned.sh)
     return Types.SPLAT(*(result(field)[None] for field in fields))
@@ -231,12 +233,13 @@ def splats(splat: Any) -> list[Splats]:
         means, scales, quats, opacities, sh = (field[i, :count].to(torch.float32) for field in fields)
         if not count:
             raise InputError("`splat` holds no Gaussians; connect a splat that has some.")
-        items.append(Splats(means, scales, quats, opacities.reshape(-1), sh).turned("y_down_front", "z_up").check_finite())
+        item = Splats(means, scales, quats, opacities.reshape(-1), sh).turned("y_down_front", "z_up")
+        items.append(item.check_finite())
     return items
 
 
 def front_cameras(cameras: Cameras) -> Cameras:
-    """Cameras of the host's 3D views, read as Y up (`frames.cameras_from_load3d`), with its front at azimuth 0."""
+    """Cameras of the host's 3D views, read as Y up (`cameras_from_load3d`), with its front at azimuth 0."""
     return turn_cameras(turn_cameras(cameras, "z_up", "y_up"), "y_up_front", "z_up")
 
 
@@ -289,7 +292,8 @@ def _save_place(prefix: str) -> tuple[Path, str]:
     if not name or name in (os.curdir, os.pardir) or "\0" in prefix:
         raise InputError(f"`filename_prefix` is {prefix!r}; give a file name, with a folder before it if you like.")
     if not folder_paths.is_within_directory(str(root), str(folder)):
-        raise InputError(f"`filename_prefix` {prefix!r} lies outside the output folder; leave out '..' and leading slashes.")
+        hint = "leave out '..' and leading slashes"
+        raise InputError(f"`filename_prefix` {prefix!r} is outside the output folder; {hint}.")
     return folder, name
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from . import host
-from .host import io
+from ..kernels import backends
 from ..models.sparsegen.weights import EMBEDDED, EMBEDDED_PATH
 from ..pipelines.selfcheck import as_text, package_version, self_check
+from . import host
+from .host import io
 
 
 def startup_line(nodes: int) -> str:
-    """The one line in the host's log at start: version, nodes, weights."""
+    """The one line in the host's log at start: version, nodes, accelerators (found, not yet compared), weights."""
+    accelerators = ", ".join(backends.found()) or "none"
     own = len(host.weight_files(host.SPARSEGEN_FOLDER))
     weights = EMBEDDED if EMBEDDED_PATH.is_file() else "embedded weights missing"
     if own:
         weights += f" and {own} in models/{host.SPARSEGEN_FOLDER}"
-    return f"Sightline {package_version()}: {nodes} nodes; weights: {weights}"
+    return f"Sightline {package_version()}: {nodes} nodes; accelerators found: {accelerators}; weights: {weights}"
 
 
 class SelfCheck(io.ComfyNode):
@@ -26,8 +28,8 @@ class SelfCheck(io.ComfyNode):
             node_id="SightlineSelfCheck",
             display_name="Self Check",
             category=host.CATEGORY,
-            description="Report what Sightline found on this machine: devices, accelerators and whether each agrees with "
-                        "the plain torch code, weights, libraries. Attach it to a bug report.",
+            description="Report what Sightline found on this machine: devices, accelerators and whether each agrees "
+                        "with the plain torch code, weights, libraries. Attach it to a bug report.",
             search_aliases=["sightline info", "diagnose", "system report", "debug"],
             is_output_node=True,
             inputs=[],

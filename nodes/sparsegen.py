@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import host
-from .host import io
 from ..models.sparsegen import load_sparsegen
 from ..models.sparsegen.weights import ALL, EMBEDDED, PUBLISHED, TINY
 from ..pipelines.sparsegen import sample_sparsegen, working_memory
+from . import host
+from .host import io
 
 CATEGORY = f"{host.CATEGORY}/SparseGen"
 
@@ -15,7 +15,7 @@ def licence_of(name: str) -> str:
     """One line: under which licence the weights of this name stand, and what they know."""
     if name == EMBEDDED:
         return f"{TINY.title}: {TINY.licence}, {TINY.domain}."
-    return f"{name}: a file of yours; the licence is its maker's. The published SparseGen weights ({PUBLISHED.domain}) are {PUBLISHED.licence}."
+    return f"{name}: a file of yours, licensed by its maker (the published SparseGen weights: {PUBLISHED.licence})."
 
 
 class SparseGenLoader(io.ComfyNode):
@@ -29,8 +29,9 @@ class SparseGenLoader(io.ComfyNode):
             node_id="SightlineSparseGenLoader",
             display_name="Load SparseGen Model",
             category=CATEGORY,
-            description="Load SparseGen weights: the small ones that come with this pack, or a file in models/sparsegen "
-                        "(a published model.pth with its .hydra folder beside it, or .safetensors). Files are never executed.",
+            description="Load SparseGen weights: the small ones that come with this pack, or a file in "
+                        "models/sparsegen (a published model.pth with its .hydra folder beside it, or .safetensors). "
+                        "Files are never executed.",
             search_aliases=["sparsegen", "sparse query", "gaussian splat model", "image to splat model"],
             inputs=[
                 io.Combo.Input(
@@ -69,36 +70,40 @@ class SparseQuerySplatSampler(io.ComfyNode):
             node_id="SightlineSparseQuerySplatSampler",
             display_name="Sparse-Query Splat Sampler",
             category=CATEGORY,
-            description="Turn one to six pictures of an object into a Gaussian splat. One step of the small model takes well under a second; "
-                        "more steps refine what no picture shows. The front of the splat is azimuth 0 of the View Set.",
-            search_aliases=["sparsegen sampler", "image to splat", "image to 3d", "gaussian splatting", "single image 3d"],
+            description="Turn one to six pictures of an object into a Gaussian splat. One step of the small model "
+                        "takes well under a second; more steps refine what no picture shows. The front of the splat is "
+                        "azimuth 0 of the View Set.",
+            search_aliases=["sparsegen sampler", "image to splat", "image to 3d", "gaussian splatting", "single image"],
             inputs=[
                 host.SparseGenModel.Input("model", tooltip="The SparseGen model of Load SparseGen Model."),
                 host.Views.Input("views", tooltip="The pictures and their cameras, from View Set."),
                 io.Int.Input(
                     "steps", default=1, min=1, max=1000,
-                    tooltip="Sampling steps. 1 is one pass of the network; 4 to 20 bring out more detail on the sides that "
-                            "no picture shows, at as many times the cost.",
+                    tooltip="Sampling steps. 1 is one pass of the network; 4 to 20 bring out more detail on the sides "
+                            "that no picture shows, at as many times the cost.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Number that chooses the starting noise; another one imagines the unseen sides differently.",
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Number that chooses the starting noise; another one imagines the unseen sides "
+                            "differently.",
                 ),
                 io.Float.Input(
                     "noise", default=1.0, min=0.0, max=2.0, step=0.05, advanced=True,
-                    tooltip="Strength of the starting noise. 1 is what the model was trained with; below 1 the unseen sides "
-                            "become more average, 0 gives the same result for every seed.",
+                    tooltip="Strength of the starting noise. 1 is what the model was trained with; below 1 the unseen "
+                            "sides become more average, 0 gives the same result for every seed.",
                 ),
                 host.CamerasType.Input(
                     "virtual_cameras", optional=True,
-                    tooltip="Further cameras without a picture, whose views the sampler imagines. Left open, they stand "
-                            "evenly around the object at the height of the first picture.",
+                    tooltip="Further cameras without a picture, whose views the sampler imagines. Left open, they "
+                            "stand evenly around the object at the height of the first picture.",
                 ),
             ],
             outputs=[
                 io.Splat.Output(
                     id="splat", display_name="splat",
-                    tooltip="The Gaussian splat, facing the viewer at azimuth 0; for Splat Turntable, Save Splat File and the core's splat nodes.",
+                    tooltip="The Gaussian splat, facing the viewer at azimuth 0; for Splat Turntable, Save Splat File "
+                            "and the core's splat nodes.",
                 ),
             ],
         )  # fmt: skip

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from . import host
-from .host import io
-from .views import fov_input
 from ..pipelines.sparsegen import ELEVATION, render_splats
 from ..scene.cameras import turntable
 from ..scene.images import color
 from ..scene.splat_files import encode_splats
 from ..scene.views import depth_picture, framing
+from . import host
+from .host import io
+from .views import fov_input
 
 CATEGORY = f"{host.CATEGORY}/Splats"
 FORMATS = ("ply", "splat")
@@ -35,8 +35,12 @@ class SplatTurntable(io.ComfyNode):
                 io.Int.Input(
                     "frames", default=24, min=1, max=720, tooltip="Pictures in one full turn; 1 gives a single picture."
                 ),
-                io.Int.Input("width", default=256, min=16, max=2048, step=8, tooltip="Width of the pictures in pixels."),
-                io.Int.Input("height", default=256, min=16, max=2048, step=8, tooltip="Height of the pictures in pixels."),
+                io.Int.Input(
+                    "width", default=256, min=16, max=2048, step=8, tooltip="Width of the pictures in pixels."
+                ),
+                io.Int.Input(
+                    "height", default=256, min=16, max=2048, step=8, tooltip="Height of the pictures in pixels."
+                ),
                 io.Float.Input(
                     "elevation", default=ELEVATION, min=-90.0, max=90.0, step=1.0,
                     tooltip="Height of the camera in degrees: 0 is level with the object, 90 straight from above.",
@@ -49,17 +53,20 @@ class SplatTurntable(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "radius", default=0.0, min=0.0, max=1000.0, step=0.01, advanced=True,
-                    tooltip="Distance from the camera to the origin, where SparseGen puts the object (1.3 frames it as in the "
-                            "pictures); 0 looks at the middle of the splat from where all of it is seen.",
+                    tooltip="Distance from the camera to the origin, where SparseGen puts the object (1.3 frames it as "
+                            "in the pictures); 0 looks at the middle of the splat from where all of it is seen.",
                 ),
                 fov_input(),
             ],
             outputs=[
-                io.Image.Output(id="images", display_name="images", tooltip="The frames of the turn, on the background."),
+                io.Image.Output(
+                    id="images", display_name="images", tooltip="The frames of the turn, on the background."
+                ),
                 io.Mask.Output(id="masks", display_name="masks", tooltip="How much of each pixel the object covers."),
                 io.Image.Output(
                     id="depth", display_name="depth",
-                    tooltip="Depth as gray pictures: near is bright, far is dark, nothing is black; one scale for all frames.",
+                    tooltip="Depth as gray pictures: near is bright, far is dark, nothing is black; one scale for all "
+                            "frames.",
                 ),
             ],
             has_intermediate_output=True,
@@ -75,12 +82,13 @@ class SplatTurntable(io.ComfyNode):
         items = [item.to(host.render_device()) for item in host.splats(splat)]
         progress = host.Progress(frames * len(items))
         pictures, alphas, depths = [], [], []
-        for i, item in enumerate(items):
+        for item in items:
+            before = len(pictures) * frames
             target, distance = ((0.0, 0.0, 0.0), radius) if radius else framing(item, fov)
             cameras = turntable(frames, elevation, distance, fov, width, height, start=start, target=target)
             render = render_splats(
                 item, cameras.to(item.device), background=color(background),
-                callback=lambda done, total: progress(i * frames + done, len(items) * frames),
+                callback=lambda done, _, before=before: progress(before + done, len(items) * frames),
             )  # fmt: skip
             pictures.append(host.result(render.color))
             alphas.append(host.result(render.alpha))
@@ -106,7 +114,8 @@ class SaveSplat(io.ComfyNode):
                 io.Splat.Input("splat", tooltip="The Gaussian splat to write; of a batch, one file each."),
                 io.String.Input(
                     "filename_prefix", default="3d/sightline",
-                    tooltip="Name of the file, with a folder inside the output folder before it if you like; a number is added.",
+                    tooltip="Name of the file, with a folder inside the output folder before it if you like; a number "
+                            "is added.",
                 ),
                 io.Combo.Input(
                     "format", options=list(FORMATS), default="ply",
@@ -116,7 +125,8 @@ class SaveSplat(io.ComfyNode):
             ],
             outputs=[
                 io.File3DSplatAny.Output(
-                    id="model_3d", display_name="model_3d", tooltip="The written file (the first, of a batch), for Preview Splat and the like."
+                    id="model_3d", display_name="model_3d",
+                    tooltip="The written file (the first, of a batch), for Preview Splat and the like.",
                 ),
             ],
         )  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import host
-from .host import io
 from ..pipelines.sparsegen import ELEVATION, MAX_CLEAN_VIEWS, RADIUS
 from ..scene.cameras import orbit
 from ..scene.frames import cameras_from_load3d
 from ..scene.views import FITS, parse_angles, view_set
+from . import host
+from .host import io
 
 FOV = 51.99  # degrees; the published pictures have 51.98948897809546
 CATEGORY = f"{host.CATEGORY}/Views"
@@ -51,8 +51,8 @@ class ViewSetNode(io.ComfyNode):
                 ),
                 io.String.Input(
                     "azimuths", default="0",
-                    tooltip="From which side each picture was taken: one angle in degrees for each, with commas between, "
-                            "for example 0, 90, 180. " + AZIMUTH_HELP,
+                    tooltip="From which side each picture was taken: one angle in degrees for each, with commas "
+                            "between, for example 0, 90, 180. " + AZIMUTH_HELP,
                 ),
                 io.String.Input(
                     "elevations", default=f"{ELEVATION:g}",
@@ -132,7 +132,11 @@ class OrbitCameras(io.ComfyNode):
                 radius_input(),
                 fov_input(),
             ],
-            outputs=[host.CamerasType.Output(id="cameras", display_name="cameras", tooltip="The cameras, in order around the object.")],
+            outputs=[
+                host.CamerasType.Output(
+                    id="cameras", display_name="cameras", tooltip="The cameras, in order around the object."
+                ),
+            ],
         )  # fmt: skip
 
     @classmethod
@@ -151,8 +155,9 @@ class CameraFrom3DView(io.ComfyNode):
             node_id="SightlineCameraFrom3DView",
             display_name="Camera from 3D View",
             category=CATEGORY,
-            description="Take over the camera of a 3D viewer (Load 3D, Preview Splat, Create Camera Info). The viewer's "
-                        "front (+Z) is azimuth 0. Connect several cameras one after the other through `before`.",
+            description="Take over the camera of a 3D viewer (Load 3D, Preview Splat, Create Camera Info). The "
+                        "viewer's front (+Z) is azimuth 0. Connect several cameras one after the other through "
+                        "`before`.",
             search_aliases=["camera info", "load3d camera", "viewer camera"],
             inputs=[
                 io.Load3DCamera.Input(
@@ -162,7 +167,11 @@ class CameraFrom3DView(io.ComfyNode):
                     "before", optional=True, tooltip="Cameras that come before this one in the list."
                 ),
             ],
-            outputs=[host.CamerasType.Output(id="cameras", display_name="cameras", tooltip="The cameras of `before`, then this one.")],
+            outputs=[
+                host.CamerasType.Output(
+                    id="cameras", display_name="cameras", tooltip="The cameras of `before`, then this one."
+                ),
+            ],
         )  # fmt: skip
 
     @classmethod

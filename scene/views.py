@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,8 @@ class ViewSet:
         if images.shape[1] != 3:
             raise InputError(f"The pictures have {images.shape[1]} channels; a view set holds RGB pictures.")
         if len(images) != len(self.cameras):
-            raise InputError(f"There are {len(images)} pictures and {len(self.cameras)} cameras; each picture needs one.")
+            found = f"{len(images)} pictures and {len(self.cameras)} cameras"
+            raise InputError(f"There are {found}; each picture needs one.")
         size = (self.cameras.height, self.cameras.width)
         if images.shape[-2:] != size:
             object.__setattr__(self, "cameras", self.cameras.resized(images.shape[-1], images.shape[-2]))
@@ -53,7 +54,8 @@ def check_images(images: Tensor, name: str = "`images`") -> Tensor:
     if images.ndim != 4 or not images.shape[0]:
         raise InputError(f"{name} has shape {list(images.shape)}; pictures [V, C, H, W] are needed, at least one.")
     if not images.shape[2] or not images.shape[3]:
-        raise InputError(f"{name} is empty ({images.shape[3]}x{images.shape[2]} pixels); give a picture with pixels in it.")
+        size = f"{images.shape[3]}x{images.shape[2]}"
+        raise InputError(f"{name} is empty ({size} pixels); give a picture with pixels in it.")
     images = images.to(torch.float32)
     if not bool(torch.isfinite(images).all()):
         raise InputError(f"{name} holds pixels that are not finite numbers (NaN or infinity); mend or replace it.")
@@ -76,9 +78,11 @@ def composite(
     if masks is not None:
         masks = check_images(masks[:, None] if masks.ndim == 3 else masks, f"The mask of {name}")
         if len(masks) not in (1, len(images)):
-            raise InputError(f"There are {len(masks)} masks for {len(images)} pictures; give one for all or one for each.")
+            found = f"{len(masks)} masks for {len(images)} pictures"
+            raise InputError(f"There are {found}; give one for all or one for each.")
         if bool((masks.flatten(1).amax(dim=1) < MASK_LEVEL).any()):
-            raise InputError(f"The mask of {name} is empty: nothing is selected; paint the object white or remove the background.")
+            hint = "paint the object white or remove the background"
+            raise InputError(f"The mask of {name} is empty: nothing is selected; {hint}.")
         masks = F.interpolate(masks, images.shape[-2:], mode="bilinear", antialias=True).clamp(0, 1)
         opacity = masks.expand(len(images), -1, -1, -1) * (opacity if opacity.shape[1] else 1)
     if not opacity.shape[1]:
@@ -87,10 +91,12 @@ def composite(
     return opacity * rgb + (1 - opacity) * color
 
 
-def square(images: Tensor, size: int | None = None, fit: str = "pad", background: float | Sequence[float] = 1.0) -> Tensor:
-    """Pictures [V, 3, H, W] made square: "pad" adds `background` on the short sides, "crop" cuts the long ones centrally.
+def square(
+    images: Tensor, size: int | None = None, fit: str = "pad", background: float | Sequence[float] = 1.0
+) -> Tensor:
+    """Pictures [V, 3, H, W] made square: "pad" adds `background` on the short sides, "crop" cuts the long ones.
 
-    size: side of the result in pixels (antialiased bilinear resampling), default: as it comes out. Returns [V, 3, S, S].
+    size: side of the result in pixels (antialiased bilinear), default: as it comes out. Returns [V, 3, S, S].
     """
     if fit not in FITS:
         raise InputError(f"The fit {fit!r} is unknown; choose one of {', '.join(FITS)}.")
@@ -125,18 +131,21 @@ def view_set(
     """Pictures of one object and where they were taken from, on white, square, all as large as the largest.
 
     pictures: batches [B, 3 or 4, H, W] in [0, 1], their sizes may differ; all together V pictures. azimuth, elevation:
-    degrees as `orbit` counts them, V values (one elevation may serve all). radius: world units; fov: degrees. masks: [V or 1, H', W'], 1 = object. cameras: V cameras to take
-    instead of the angles. Raises InputError for counts that do not fit and for pictures that cannot be used.
+    degrees as `orbit` counts them, V values (one elevation may serve all). radius: world units; fov: degrees.
+    masks: [V or 1, H', W'], 1 = object. cameras: V cameras to take instead of the angles.
+    Raises InputError for counts that do not fit and for pictures that cannot be used.
     """
     singles = [batch[i : i + 1] for batch in pictures for i in range(len(batch))]
     count = len(singles)
     if not count:
         raise InputError("`images` has no picture; connect at least one.")
     if masks is not None and len(masks) not in (1, count):
-        raise InputError(f"There are {len(masks)} masks for {count} pictures; give one for all or one for each.")
+        found = f"{len(masks)} masks for {count} picture" + ("s" if count != 1 else "")
+        raise InputError(f"There are {found}; give one for all or one for each.")
     each = [None] * count if masks is None else [masks[i if len(masks) > 1 else 0][None] for i in range(count)]
     squares = [
-        square(composite(single, mask, name=f"Picture {i + 1}"), fit=fit) for i, (single, mask) in enumerate(zip(singles, each))
+        square(composite(single, mask, name=f"Picture {i + 1}"), fit=fit)
+        for i, (single, mask) in enumerate(zip(singles, each))
     ]
     size = max(one.shape[-1] for one in squares)
     images = torch.cat([square(one, size) for one in squares])
@@ -145,7 +154,8 @@ def view_set(
         elevation = _one_each("elevations", elevation, count)
         cameras = orbit(azimuth, elevation, radius, fov, size, size)
     if len(cameras) != count:
-        raise InputError(f"`cameras` holds {len(cameras)} cameras for {count} pictures; each picture needs one.")
+        found = f"{len(cameras)} cameras for {count} picture" + ("s" if count != 1 else "")
+        raise InputError(f"`cameras` holds {found}; each picture needs one.")
     return ViewSet(images, cameras.resized(size, size))
 
 
@@ -159,7 +169,8 @@ def parse_angles(text: str, name: str) -> list[float]:
         except ValueError:
             value = float("nan")
         if not abs(value) <= 3600:
-            raise InputError(f"`{name}` contains {word[:20]!r}; it must be angles in degrees with commas between, for example 0, 90, 180.")
+            hint = "it must be angles in degrees with commas between, for example 0, 90, 180"
+            raise InputError(f"`{name}` contains {word[:20]!r}; {hint}.")
         values.append(value)
     if not values:
         raise InputError(f"`{name}` is empty; give one angle in degrees for each picture, for example 0, 90, 180.")
@@ -172,7 +183,8 @@ def _one_each(name: str, values: Sequence[float], count: int) -> list[float]:
         return values * count
     if len(values) != count:
         found = f"{len(values)} value" + ("s" if len(values) != 1 else "")
-        raise InputError(f"`{name}` has {found} for {count} picture{'s' if count != 1 else ''}; give one angle for each.")
+        pictures = f"{count} picture" + ("s" if count != 1 else "")
+        raise InputError(f"`{name}` has {found} for {pictures}; give one angle for each.")
     return values
 
 

@@ -19,7 +19,8 @@ def test_alpha_and_mask_composite_on_white():
     mask = torch.zeros(1, 8, 8)
     mask[:, :, :4] = 1
     out = composite(picture(), mask)
-    assert torch.equal(out[..., :4], torch.full((1, 3, 8, 4), 0.25)) and torch.equal(out[..., 4:], torch.ones(1, 3, 8, 4))
+    assert torch.equal(out[..., :4], torch.full((1, 3, 8, 4), 0.25))
+    assert torch.equal(out[..., 4:], torch.ones(1, 3, 8, 4))
 
 
 def test_mask_is_resampled_to_the_picture():
@@ -130,7 +131,8 @@ def test_framing_ignores_outliers_and_faint_splats():
 
 
 def test_framing_of_one_point_is_finite():
-    one = Splats.from_rgb(torch.ones(1, 3), torch.ones(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1), torch.ones(1, 3))
+    quat = torch.tensor([[1.0, 0, 0, 0]])
+    one = Splats.from_rgb(torch.ones(1, 3), torch.ones(1, 3), quat, torch.ones(1), torch.ones(1, 3))
     assert framing(one, 52.0) == ((1.0, 1.0, 1.0), 1.0)
 
 
