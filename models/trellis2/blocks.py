@@ -212,23 +212,23 @@ class ModulatedBlock(nn.Module):
     ) -> Tensor:
         """x [B, L, C] or [N, C] (then `seqlens` is given); mod [B, 6C] shared modulation or [B, C] time embedding."""
         mod = (self.modulation + mod).to(mod.dtype) if hasattr(self, "modulation") else self.adaLN_modulation(mod)
-        shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = (
-            _spread(m, seqlens) for m in mod.chunk(6, dim=-1)
-        )
-        h = self.norm1(x) * (1 + scale_sa) + shift_sa
-        x = x + gate_sa * self.self_attn(h, phases, seqlens)
+        shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = mod.chunk(6, dim=-1)
+        h = _modulate(self.norm1(x), shift_sa, 1 + scale_sa, seqlens)
+        x = x + _modulate(self.self_attn(h, phases, seqlens), None, gate_sa, seqlens)
         x = x + self.cross_attn(self.norm2(x), context, seqlens)
-        h = self.norm3(x) * (1 + scale_ff) + shift_ff
-        return x + gate_ff * self.mlp(h)
+        h = _modulate(self.norm3(x), shift_ff, 1 + scale_ff, seqlens)
+        return x + _modulate(self.mlp(h), None, gate_ff, seqlens)
 
 
-def _spread(mod: Tensor, seqlens: Sequence[int] | None) -> Tensor:
-    """[B, C] -> what broadcasts over the tokens: [B, 1, C] dense, [1, C] or one row per token sparse."""
+def _modulate(x: Tensor, shift: Tensor | None, scale: Tensor, seqlens: Sequence[int] | None) -> Tensor:
+    """x * scale + shift with the values [B, C] of each token's item; x [B, L, C], or [N, C] with `seqlens`."""
+    if seqlens is not None and len(seqlens) > 1:  # item by item: a row per token would be as large as x itself
+        shifts = [None] * len(seqlens) if shift is None else shift.split(1)
+        parts = zip(x.split(list(seqlens)), shifts, scale.split(1), strict=True)
+        return torch.cat([part * b if a is None else part * b + a for part, a, b in parts])
     if seqlens is None:
-        return mod[:, None]
-    if len(seqlens) == 1:
-        return mod
-    return mod.repeat_interleave(torch.as_tensor(list(seqlens), device=mod.device), dim=0, output_size=sum(seqlens))
+        shift, scale = None if shift is None else shift[:, None], scale[:, None]
+    return x * scale if shift is None else x * scale + shift
 
 
 def set_torso_dtype(module: nn.Module, dtype: torch.dtype) -> None:

@@ -1,6 +1,7 @@
 """What the pixal3d parity modules share: building a network from a fixture, and the tolerances."""
 
 import torch
+
 from sightline.models.trellis2.checkpoint import assign_weights, build_model, infer_args
 from sightline.models.trellis2.conditions import Condition
 from sightline.scene.sparse import SparseTensor

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pixal3d_parity import TRAJECTORY, make, weights
+
 from sightline.models.trellis2.conditions import negative
 from sightline.models.trellis2.samplers import SamplerSettings, dense_velocity, sample_flow
 

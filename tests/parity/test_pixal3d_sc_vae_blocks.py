@@ -2,6 +2,7 @@
 
 import torch
 from pixal3d_parity import FLOAT, sparse, weights
+
 from sightline.kernels.sparse_resample import subdivide
 from sightline.models.trellis2.sc_vae import DownBlock, SparseConv3d, SparseConvNeXtBlock, UpBlock
 

@@ -2,6 +2,7 @@
 
 import torch
 from pixal3d_parity import FLOAT, network
+
 from sightline.kernels.sparse_resample import channel_to_space
 
 SYSTEM, KIND = "pixal3d", "shape_encoder"

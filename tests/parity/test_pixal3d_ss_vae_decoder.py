@@ -2,6 +2,7 @@
 
 import torch
 from pixal3d_parity import FLOAT, network
+
 from sightline.models.trellis2.sparse_structure_vae import occupied_coords
 
 SYSTEM, KIND = "pixal3d", "ss_vae_decoder"

@@ -2,6 +2,7 @@
 
 import torch
 from pixal3d_parity import FLOAT, network, sparse
+
 from sightline.models.trellis2.sc_vae import texture_head
 
 SYSTEM, KIND = "pixal3d", "tex_decoder"
