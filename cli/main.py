@@ -29,6 +29,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from typing import NoReturn, Sequence
 
 from ..scene.errors import InputError, Interrupted, MissingDependency
@@ -67,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     previous = _stop_on_sigterm()
     try:
-        return int(args.run(args) or 0)
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # warnings of libraries are for developers: python -W default shows them
+                warnings.simplefilter("ignore")
+            return int(args.run(args) or 0)
     except (KeyboardInterrupt, Interrupted):
         return _say("Stopped; nothing was written.", 130)
     except (InputError, MissingDependency) as error:

@@ -15,6 +15,8 @@ import json
 import sys
 import time
 
+FRAMES = ("y_down_front", "y_down", "y_up_front", "y_up", "z_up")  # see scene/frames.py, which this does not import yet
+
 
 def add_parser(subparsers) -> None:
     """Register the command."""
@@ -40,7 +42,7 @@ def add_parser(subparsers) -> None:
     add("--size", type=int, default=256, metavar="PX", help="side of the turntable's pictures (default: 256)")
     add("--frames", type=int, default=36, metavar="N", help="pictures in the turntable (default: 36)")
     add("--fps", type=float, default=15.0, help="pictures a second in the turntable (default: 15)")
-    add("--frame", default="y_down", choices=["y_down", "y_up", "z_up"], help="axes of the splat file: y_down = what splat viewers show upright (default)")
+    add("--frame", default="y_down_front", choices=FRAMES, help="axes of the splat file (default: y_down_front, what splat viewers show upright and from the front)")
     add("--json", metavar="FILE", help="write a report (- for stdout)")
     add("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     add("--overwrite", action="store_true", help="replace existing files")
@@ -59,9 +61,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.output.lower().endswith(SUFFIXES):
         raise InputError(f"{args.output} does not end in {' or '.join(SUFFIXES)}; splats are written as one of these.")
     background = color(args.background)
-    for name, low, high in (("size", 16, 4096), ("frames", 1, 3600), ("steps", 1, 1000)):
-        if not low <= getattr(args, name) <= high:
-            raise InputError(f"--{name} is {getattr(args, name)}; it must lie between {low} and {high}.")
+    for name, low, high in (("size", 16, 4096), ("frames", 1, 3600), ("steps", 1, 1000), ("virtual", 0, 64)):
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"--{name} is {value}; it must lie between {low} and {high}.")
     if not 0 < args.fps <= 100:
         raise InputError(f"--fps is {args.fps:g}; it must be above 0 and at most 100.")
     to_stdout = args.json == "-"

@@ -166,5 +166,6 @@ def _line(error: Exception) -> str:
 
 
 def _accelerator(entry: dict) -> str:
-    rest = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in ("name", "verdict") and value is not None)
-    return f"  {entry.get('name', '?')}: {entry.get('verdict', '?')}" + (f" ({rest})" if rest else "")
+    error = f"worst error {entry['worst_error']:.1e}" if entry["worst_error"] is not None else None
+    details = "; ".join(text for text in (entry["version"], error, entry["reason"], entry["install"]) if text)
+    return f"  {entry['name']} ({entry['operation']}): {entry['verdict']}" + (f" ({details})" if details else "")

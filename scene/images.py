@@ -48,14 +48,14 @@ def read_rgba(path: str | os.PathLike) -> Tensor:
         array = _read_pillow(path, data)
     if array.ndim == 2:
         array = array[..., None]
-    if array.shape[2] in (1, 2):  # gray, gray and alpha
-        array = np.concatenate([array[..., :1].repeat(3, axis=2), array[..., 1:]], axis=2)
     if np.issubdtype(array.dtype, np.integer):
         array = array.astype(np.float32) / np.iinfo(array.dtype).max
     picture = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(2, 0, 1)
+    check_image(picture, str(path))
+    if picture.shape[0] in (1, 2):  # gray, gray and alpha
+        picture = torch.cat([picture[:1].expand(3, -1, -1), picture[1:]])
     if picture.shape[0] == 3:
         picture = torch.cat([picture, torch.ones_like(picture[:1])])
-    check_image(picture, str(path))
     return picture.contiguous()
 
 
@@ -141,8 +141,8 @@ def _read_pillow(path, data: bytes) -> np.ndarray:
             raise
         raise InputError(f"{path} is damaged or cut short; give {_WANTED}.") from None
     if picture.mode == "F":
-        return np.asarray(picture, dtype=np.float32)
+        return np.array(picture, dtype=np.float32)
     if picture.mode.startswith("I"):  # 16 bits a pixel; "I" holds the same numbers in 32
         return np.asarray(picture).clip(0, 65535).astype(np.uint16)
     has_alpha = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
-    return np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
+    return np.array(picture.convert("RGBA" if has_alpha else "RGB"))

@@ -2,8 +2,9 @@
 
 Frame: these files have no agreed up axis, but their viewers (SuperSplat, antimatter15/splat, Spark, ComfyUI's 3D
 preview and RenderSplat) all show the training frame of 3D Gaussian Splatting: X right, **Y down**, Z away from the
-viewer. So `frame="y_down"` is the default at both ends, and a splat that stands upright here stands upright there.
-"y_up" (glTF axes) and "z_up" (ours, untouched) are there for tools that expect them; see `scene.frames`.
+viewer. So the default at both ends is `FRAME`, "y_down_front": what stands upright here stands upright there, and the
+side that azimuth 0 sees faces the viewer. "y_down" keeps our +X to the right instead; "y_up", "y_up_front" (glTF axes)
+and "z_up" (ours, untouched) are there for tools that expect them; see `scene.frames`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .files import Outputs, read_bytes
 from .rotations import SH_C0, sh_degree
 from .splats import Splats
 
+FRAME = "y_down_front"
 MAX_BYTES = 8 << 30
 MAX_HEADER = 64 << 10
 MAX_SPLATS = 30_000_000
@@ -32,7 +34,7 @@ _TYPES = {
 _SPLAT_RECORD = np.dtype([("xyz", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
 
-def read_splats(path: str | os.PathLike, frame: str = "y_down") -> Splats:
+def read_splats(path: str | os.PathLike, frame: str = FRAME) -> Splats:
     """The splats of a .ply or .splat file in our frame (Z up); `frame` says in which one the file is written.
 
     Raises InputError for a file that is missing, empty, cut short, too large, or no splat file.
@@ -46,7 +48,7 @@ def read_splats(path: str | os.PathLike, frame: str = "y_down") -> Splats:
 
 
 def write_splats(
-    path: str | os.PathLike, splats: Splats, frame: str = "y_down", overwrite: bool = False, roots=None
+    path: str | os.PathLike, splats: Splats, frame: str = FRAME, overwrite: bool = False, roots=None
 ) -> Path:
     """Write splats (Z up) to a .ply or .splat file in `frame`; returns its absolute path. See `scene.files.Outputs`."""
     with Outputs(overwrite, roots) as outputs:
@@ -55,7 +57,7 @@ def write_splats(
     return output.path
 
 
-def encode_splats(splats: Splats, path: str | os.PathLike, frame: str = "y_down") -> bytes:
+def encode_splats(splats: Splats, path: str | os.PathLike, frame: str = FRAME) -> bytes:
     """The bytes of the splat file `path`, by its suffix (.ply or .splat)."""
     suffix = Path(path).suffix.lower()
     if suffix == ".ply":
@@ -79,7 +81,7 @@ def _ply_names(rest: int) -> list[str]:
     ]  # fmt: skip
 
 
-def encode_ply(splats: Splats, frame: str = "y_down") -> bytes:
+def encode_ply(splats: Splats, frame: str = FRAME) -> bytes:
     """Splats (Z up) as a 3DGS PLY in `frame`: binary little endian, float32, in the order 3DGS writes.
 
     f_dc and f_rest = spherical harmonics (rest channel-major), opacity = logit, scale = log, rot = (w, x, y, z).
@@ -102,7 +104,7 @@ def encode_ply(splats: Splats, frame: str = "y_down") -> bytes:
     return "\n".join(header).encode("ascii") + table.tobytes()
 
 
-def decode_ply(data: bytes, frame: str = "y_down", name: str = "the file") -> Splats:
+def decode_ply(data: bytes, frame: str = FRAME, name: str = "the file") -> Splats:
     """Splats (Z up) from the bytes of a 3DGS PLY in `frame`.
 
     Binary (both endians) and text; properties in any order and of any number type, further ones ignored.
@@ -209,7 +211,7 @@ def _read_ascii(body: bytes, skip: int, count: int, names: list[str], name: str)
 # ---- .splat ---------------------------------------------------------------------------------------------------------
 
 
-def encode_splat(splats: Splats, frame: str = "y_down") -> bytes:
+def encode_splat(splats: Splats, frame: str = FRAME) -> bytes:
     """Splats (Z up) as .splat records in `frame`: float32 center and linear scale, 8-bit rgba and (w, x, y, z).
 
     View-dependent color is dropped; order is kept.
@@ -224,7 +226,7 @@ def encode_splat(splats: Splats, frame: str = "y_down") -> bytes:
     return records.tobytes()
 
 
-def decode_splat(data: bytes, frame: str = "y_down", name: str = "the file") -> Splats:
+def decode_splat(data: bytes, frame: str = FRAME, name: str = "the file") -> Splats:
     """Splats (Z up) from the bytes of a .splat file in `frame`; raises InputError for a damaged one."""
     if not data or len(data) % _SPLAT_RECORD.itemsize:
         raise InputError(f"{name} has {len(data)} bytes, not a whole number of 32-byte records; it is cut short.")

@@ -1,6 +1,5 @@
 import errno
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -197,6 +196,7 @@ def test_a_full_disk_under_other_writers(small_disk):
 
 
 def test_a_file_size_limit_is_a_full_disk(tmp_path):
+    resource = pytest.importorskip("resource", reason="Windows has no file size limits")
     previous = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, previous[1]))

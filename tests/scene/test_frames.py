@@ -53,8 +53,10 @@ ROUND_TRIPS = {
     "load3d": lambda c: Cameras.cat(
         [frames.cameras_from_load3d(frames.load3d_camera(c, i), c.width, c.height) for i in range(len(c))]
     ),
-    "y_up": lambda c: frames.turn_cameras(frames.turn_cameras(c, "z_up", "y_up"), "y_up", "z_up"),
-    "y_down": lambda c: frames.turn_cameras(frames.turn_cameras(c, "z_up", "y_down"), "y_down", "z_up"),
+    **{
+        name: lambda c, name=name: frames.turn_cameras(frames.turn_cameras(c, "z_up", name), name, "z_up")
+        for name in frames.WORLD_FRAMES
+    },
 }
 
 
@@ -100,6 +102,10 @@ def test_world_frames_are_what_their_names_say():
     assert frames.turn_points(up, "z_up", "y_up").tolist() == [0, 1, 0]
     assert frames.turn_points(up, "z_up", "y_down").tolist() == [0, -1, 0]
     assert frames.turn_points(front, "z_up", "y_up").tolist() == [1, 0, 0]
+    assert frames.turn_points(up, "z_up", "y_up_front").tolist() == [0, 1, 0]
+    assert frames.turn_points(front, "z_up", "y_up_front").tolist() == [0, 0, 1]
+    assert frames.turn_points(up, "z_up", "y_down_front").tolist() == [0, -1, 0]
+    assert frames.turn_points(front, "z_up", "y_down_front").tolist() == [0, 0, -1]
     # y_up <-> y_down is a half turn about x, what viewers of splat files do
     assert frames.turn_points(torch.tensor([1.0, 2, 3]), "y_up", "y_down").tolist() == [1, -2, -3]
     for source in frames.WORLD_FRAMES:
