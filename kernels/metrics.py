@@ -9,6 +9,7 @@ not compare them with published numbers.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -76,6 +77,9 @@ def lpips(image: Tensor, target: Tensor) -> Tensor:
     of its backbone are not installed.
     """
     _check_pair(image, target)
+    missing = lpips_missing()
+    if missing:
+        raise MissingDependency(missing)
     network = _lpips_network(image.device)
     with torch.no_grad():
         return network(image.float() * 2 - 1, target.float() * 2 - 1).reshape(-1)
@@ -88,10 +92,8 @@ def lpips_missing() -> str | None:
     return _missing_weights("LPIPS", LPIPS_BACKBONE)
 
 
+@lru_cache(maxsize=1)
 def _lpips_network(device: torch.device):
-    missing = lpips_missing()
-    if missing:
-        raise MissingDependency(missing)
     if _installed("lpips"):
         import lpips as package
 
@@ -110,9 +112,7 @@ def fid(images: Tensor, targets: Tensor, batch: int = 16) -> float:
     missing = fid_missing()
     if missing:
         raise MissingDependency(missing)
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval().to(images.device)
+    network = _fid_network(images.device)
 
     def features(pictures: Tensor) -> Tensor:
         parts = []
@@ -123,6 +123,13 @@ def fid(images: Tensor, targets: Tensor, batch: int = 16) -> float:
         return torch.cat(parts)
 
     return frechet_distance(features(images), features(targets))
+
+
+@lru_cache(maxsize=1)
+def _fid_network(device: torch.device):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval().to(device)
 
 
 def fid_missing() -> str | None:

@@ -124,7 +124,14 @@ def test_missing_networks_are_named_and_nothing_is_fetched(monkeypatch, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_installed_networks_get_pictures_in_their_range(monkeypatch, tmp_path):
+@pytest.fixture
+def forget_networks():
+    yield
+    metrics._lpips_network.cache_clear()
+    metrics._fid_network.cache_clear()
+
+
+def test_installed_networks_get_pictures_in_their_range(monkeypatch, tmp_path, forget_networks):
     (tmp_path / "checkpoints").mkdir()
     for name in (metrics.LPIPS_BACKBONE, metrics.FID_BACKBONE):
         (tmp_path / "checkpoints" / name).write_bytes(b"weights")
