@@ -1,0 +1,56 @@
+"""Graphs for the host tests, in API format."""
+
+import json
+from pathlib import Path
+
+from sightline.models.sparsegen import SparseGenConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = SparseGenConfig(
+    embed_dims=32, depth_num=8, num_query=24, num_gs_per_query=2, num_encoder_layers=1, num_decoder_layers=1,
+    num_heads=2, ffn_dims=64, head_sets=1, vit_dims=32, vit_depth=1, vit_heads=2, vit_mlp_dims=64, vit_grid=4,
+    patch_size=8, image_size=32, input_size=32, ray_convention="centered", align_first_view=True,
+)  # fmt: skip
+RANDOM = "random.safetensors"
+
+
+def api_workflow(name: str) -> dict:
+    """A shipped workflow in API format."""
+    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def nodes_of(workflow: dict, kind: str) -> list[dict]:
+    return [node for node in workflow.values() if node["class_type"] == kind]
+
+
+def small(workflow: dict, weights: str | None = RANDOM, prefix: str = "test") -> dict:
+    """The workflow with few and small pictures; weights: a file instead of the embedded ones (None leaves them)."""
+    for node in nodes_of(workflow, "SightlineSplatTurntable"):
+        node["inputs"].update(frames=4, width=64, height=64)
+    for node in nodes_of(workflow, "SightlineSparseGenLoader"):
+        node["inputs"].update({"weights": weights} if weights else {})
+    for node in workflow.values():
+        if "filename_prefix" in node["inputs"]:
+            node["inputs"]["filename_prefix"] = f"{prefix}/{node['inputs']['filename_prefix'].split('/')[-1]}"
+    return workflow
+
+
+def views(image=("1", 0), **inputs) -> dict:
+    """A graph from a picture to a saved splat; nodes 1 picture, 2 views, 3 loader, 4 sampler, 5 save."""
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "sparsegen_chair.png"}},
+        "2": {
+            "class_type": "SightlineViewSet",
+            "inputs": {"images.image0": list(image), "azimuths": "0", "elevations": "20", "fit": "pad", "radius": 1.3,
+                       "fov": 51.99} | inputs,
+        },
+        "3": {"class_type": "SightlineSparseGenLoader", "inputs": {"weights": RANDOM}},
+        "4": {
+            "class_type": "SightlineSparseQuerySplatSampler",
+            "inputs": {"model": ["3", 0], "views": ["2", 0], "steps": 1, "seed": 0, "noise": 1.0},
+        },
+        "5": {
+            "class_type": "SightlineSaveSplat",
+            "inputs": {"splat": ["4", 0], "filename_prefix": "graph/splat", "format": "ply"},
+        },
+    }  # fmt: skip
