@@ -49,13 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="sightline", description="Images to 3D: splats, meshes and scenes.")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
     for name in COMMANDS:
-        try:
-            command = importlib.import_module(f".{name}", __package__)
-        except ModuleNotFoundError as error:
-            if error.name != f"{__package__}.{name}":
-                raise
-            continue
-        command.add_parser(subparsers)
+        importlib.import_module(f".{name}", __package__).add_parser(subparsers)
     return parser
 
 

@@ -36,7 +36,8 @@ def add_parser(subparsers) -> None:
     add("--radius", type=float, default=1.3, metavar="D", help="distance of the cameras (default: 1.3, what the weights know)")
     add("--steps", type=int, default=1, help="sampling steps; 1 is a single pass (default: 1)")
     add("--seed", type=int, default=0, help="seed of the noise (default: 0)")
-    add("--virtual", type=int, default=None, metavar="N", help="further cameras that start as noise (default: 3)")
+    add("--noise-scale", type=float, default=1.0, metavar="S", help="strength of the noise; 0 makes unseen sides plainer and ignores the seed (default: 1)")
+    add("--virtual", type=int, default=None, metavar="N", help="further cameras that start as noise (default: what the weights know)")
     add("--weights", default="sparsegen-tiny", metavar="NAME|PATH", help="embedded weights, a model.pth or a .safetensors file")
     add("--background", default="white", metavar="COLOR", help="of the turntable: white, black, gray or #rrggbb (default: white)")
     add("--size", type=int, default=256, metavar="PX", help="side of the turntable's pictures (default: 256)")
@@ -101,7 +102,6 @@ def generate(args: argparse.Namespace):
     from ..pipelines.sparsegen import MAX_CLEAN_VIEWS, sample_sparsegen, virtual_cameras
     from ..scene.cameras import turntable
     from ..scene.errors import InputError
-    from ..scene.frames import rotate_cameras, rotation_about_z
     from .progress import Progress
 
     if len(args.images) > MAX_CLEAN_VIEWS:
@@ -112,21 +112,16 @@ def generate(args: argparse.Namespace):
     model, info = load_sparsegen(args.weights, device=device)
     loaded = time.perf_counter()
     views, virtual = place(args, pictures, model.config)
-
-    azimuth, elevation, radius = spherical(views.cameras)
-    turn = azimuth if starts_at_zero(args.weights, info) else 0.0
-    to_model = rotation_about_z(-turn)
-    clean = rotate_cameras(views.cameras, to_model)
-    if virtual is not None:
-        virtual = rotate_cameras(virtual, to_model)
-    elif args.virtual is not None:
-        virtual = virtual_cameras(clean, args.virtual)
+    if virtual is None and args.virtual is not None:
+        virtual = virtual_cameras(views.cameras, args.virtual)
     with Progress("sampling", args.progress) as progress:
         splats = sample_sparsegen(
-            model, views.images, clean, virtual, steps=args.steps, seed=args.seed, callback=progress
+            model, views.images, views.cameras, virtual, steps=args.steps, seed=args.seed, noise_scale=args.noise_scale,
+            callback=progress,
         )  # fmt: skip
     sampled = time.perf_counter()
-    splats = splats.to("cpu").rotated(rotation_about_z(turn)).check_finite()
+    splats = splats.to("cpu").check_finite()
+    azimuth, elevation, radius = spherical(views.cameras)
     ring = turntable(8, elevation, radius, model.config.fov, 64, 64, start=azimuth)
     report = {
         "gaussians": len(splats),
@@ -177,14 +172,6 @@ def place(args: argparse.Namespace, pictures, config):
     azimuth = parse_angles(args.azimuth if args.azimuth is not None else "0", "--azimuth")
     elevation = parse_angles(args.elevation if args.elevation is not None else "20", "--elevation")
     return view_set(batches, azimuth, elevation, args.radius, config.fov), None
-
-
-def starts_at_zero(name: str, info) -> bool:
-    """Whether these weights want the world turned so that the first picture is at azimuth 0.
-
-    The embedded ones and those trained like them do; the published ones know the data set's own poses.
-    """
-    return name == "sparsegen-tiny" or info.metadata.get("first_view") == "azimuth 0"
 
 
 def spherical(cameras) -> tuple[float, float, float]:

@@ -200,6 +200,8 @@ def test_overwriting_only_when_asked(run, weights, picture, tmp_path):
         (("--frames", "0"), "--frames is 0"),
         (("--fps", "0"), "--fps is 0"),
         (("--virtual", "-1"), "--virtual is -1"),
+        (("--noise-scale", "nan"), "`noise_scale` is nan"),
+        (("--seed", "-1"), "`seed` -1"),
         (("--background", "rainbow"), "'rainbow'"),
         (("--device", "tpu"), "'tpu'"),
         (("--device", "cpu:x"), "'cpu:x'"),
