@@ -1,8 +1,11 @@
 """Options and markers of the whole suite. The parity harness is in ``tests/parity/conftest.py``."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are many small operations; read by torch, and by every child
 
 TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
