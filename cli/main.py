@@ -30,7 +30,8 @@ import os
 import signal
 import sys
 import warnings
-from typing import NoReturn, Sequence
+from collections.abc import Sequence
+from typing import NoReturn
 
 from ..scene.errors import InputError, Interrupted, MissingDependency
 

@@ -30,20 +30,62 @@ def add_parser(subparsers) -> None:
     add("images", nargs="+", metavar="IMAGE", help="1 to 6 pictures of the same object")
     add("-o", "--output", required=True, metavar="FILE", help="splat file to write: .ply or .splat")
     add("--turntable", metavar="FILE", help="also render a full turn: .gif, .webp, .mp4, or a folder for PNG files")
-    add("--views", metavar="JSON", help="cameras of the pictures (azimuths, matrices, or transforms.json), see scene/camera_files.py")
-    add("--azimuth", default=None, metavar="DEG,...", help="one angle a picture, counter-clockwise from above (default: 0)")
+    add(
+        "--views",
+        metavar="JSON",
+        help="cameras of the pictures (azimuths, matrices, or transforms.json), see scene/camera_files.py",
+    )
+    add(
+        "--azimuth",
+        default=None,
+        metavar="DEG,...",
+        help="one angle a picture, counter-clockwise from above (default: 0)",
+    )
     add("--elevation", default=None, metavar="DEG,...", help="one angle for all or one a picture (default: 20)")
-    add("--radius", type=float, default=1.3, metavar="D", help="distance of the cameras (default: 1.3, what the weights know)")
+    add(
+        "--radius",
+        type=float,
+        default=1.3,
+        metavar="D",
+        help="distance of the cameras (default: 1.3, what the weights know)",
+    )
     add("--steps", type=int, default=1, help="sampling steps; 1 is a single pass (default: 1)")
     add("--seed", type=int, default=0, help="seed of the noise (default: 0)")
-    add("--noise-scale", type=float, default=1.0, metavar="S", help="strength of the noise; 0 makes unseen sides plainer and ignores the seed (default: 1)")
-    add("--virtual", type=int, default=None, metavar="N", help="further cameras that start as noise (default: what the weights know)")
-    add("--weights", default="sparsegen-tiny", metavar="NAME|PATH", help="embedded weights, a model.pth or a .safetensors file")
-    add("--background", default="white", metavar="COLOR", help="of the turntable: white, black, gray or #rrggbb (default: white)")
+    add(
+        "--noise-scale",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="strength of the noise; 0 makes unseen sides plainer and ignores the seed (default: 1)",
+    )
+    add(
+        "--virtual",
+        type=int,
+        default=None,
+        metavar="N",
+        help="further cameras that start as noise (default: what the weights know)",
+    )
+    add(
+        "--weights",
+        default="sparsegen-tiny",
+        metavar="NAME|PATH",
+        help="embedded weights, a model.pth or a .safetensors file",
+    )
+    add(
+        "--background",
+        default="white",
+        metavar="COLOR",
+        help="of the turntable: white, black, gray or #rrggbb (default: white)",
+    )
     add("--size", type=int, default=256, metavar="PX", help="side of the turntable's pictures (default: 256)")
     add("--frames", type=int, default=36, metavar="N", help="pictures in the turntable (default: 36)")
     add("--fps", type=float, default=15.0, help="pictures a second in the turntable (default: 15)")
-    add("--frame", default="y_down_front", choices=FRAMES, help="axes of the splat file (default: y_down_front, what splat viewers show upright and from the front)")
+    add(
+        "--frame",
+        default="y_down_front",
+        choices=FRAMES,
+        help="axes of the splat file (default: y_down_front, what splat viewers show upright and from the front)",
+    )
     add("--json", metavar="FILE", help="write a report (- for stdout)")
     add("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     add("--overwrite", action="store_true", help="replace existing files")
@@ -105,7 +147,9 @@ def generate(args: argparse.Namespace):
     from .progress import Progress
 
     if len(args.images) > MAX_CLEAN_VIEWS:
-        raise InputError(f"{len(args.images)} pictures were given; SparseGen takes 1 to {MAX_CLEAN_VIEWS}, leave the others out.")
+        raise InputError(
+            f"{len(args.images)} pictures were given; SparseGen takes 1 to {MAX_CLEAN_VIEWS}, leave the others out."
+        )
     device = choose_device(args.device)
     pictures, notes = read_pictures(args.images)
     begin = time.perf_counter()
@@ -149,7 +193,9 @@ def read_pictures(paths: list[str]):
         rgb, alpha = picture[:3], picture[3]
         edge = (rgb * alpha + 1 - alpha)[:, [0, 0, -1, -1], [0, -1, 0, -1]]
         if float(edge.min()) < 0.8:
-            notes.append(f"{path} has corners that are not white; the weights know objects on white, cut the object out first.")
+            notes.append(
+                f"{path} has corners that are not white; the weights know objects on white, cut the object out first."
+            )
     return pictures, notes
 
 
@@ -168,7 +214,9 @@ def place(args: argparse.Namespace, pictures, config):
             raise InputError(f"{args.views} has virtual cameras already; leave --virtual out.")
         return view_set(batches, [], [], args.radius, config.fov, cameras=cameras), virtual
     if args.azimuth is None and len(pictures) > 1:
-        raise InputError(f"{len(pictures)} pictures were given without their angles; add --azimuth 0,90,... or --views.")
+        raise InputError(
+            f"{len(pictures)} pictures were given without their angles; add --azimuth 0,90,... or --views."
+        )
     azimuth = parse_angles(args.azimuth if args.azimuth is not None else "0", "--azimuth")
     elevation = parse_angles(args.elevation if args.elevation is not None else "20", "--elevation")
     return view_set(batches, azimuth, elevation, args.radius, config.fov), None

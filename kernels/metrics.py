@@ -145,7 +145,9 @@ def frechet_distance(features: Tensor, targets: Tensor) -> float:
     |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)); in float64, the trace of the root from the eigenvalues of S1 S2.
     """
     if features.ndim != 2 or targets.ndim != 2 or features.shape[1] != targets.shape[1]:
-        raise InputError(f"The features have shapes {list(features.shape)} and {list(targets.shape)}; both need [N, D].")
+        raise InputError(
+            f"The features have shapes {list(features.shape)} and {list(targets.shape)}; both need [N, D]."
+        )
     if min(len(features), len(targets)) < 2:
         raise InputError("A Frechet distance needs at least two pictures on either side.")
     features, targets = features.double().cpu(), targets.double().cpu()
@@ -169,7 +171,9 @@ def _missing_weights(metric: str, name: str) -> str | None:
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():
         return None
-    return f"{metric} needs the weights {name}, which are not in {path.parent}; put the file there (none is downloaded)."
+    return (
+        f"{metric} needs the weights {name}, which are not in {path.parent}; put the file there (none is downloaded)."
+    )
 
 
 # ---- our own figures ------------------------------------------------------------------------------------------------

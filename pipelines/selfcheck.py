@@ -72,19 +72,27 @@ def as_text(report: dict) -> str:
         size = f"{device['memory_gib']} GiB" if "memory_gib" in device else f"{device.get('threads', '?')} threads"
         lines.append(f"  {device['kind']}: {device['name']}, {size}" if device["kind"] != "mps" else "  mps: Apple GPU")
     host = report["host"]
-    where = f"{host['version']} in {host['path']} ({host['origin']})" if host["found"] else "not found (set COMFYUI_PATH)"
+    where = (
+        f"{host['version']} in {host['path']} ({host['origin']})" if host["found"] else "not found (set COMFYUI_PATH)"
+    )
     lines.append(f"ComfyUI\n  {where}")
     lines.append("accelerators (used only after they agreed with our own code)")
     lines += [_accelerator(entry) for entry in report["accelerators"]] or ["  none known"]
     lines.append("embedded weights")
     for entry in report["weights"]:
-        detail = f", {entry['bytes'] / 1e6:.1f} MB, sha256 {entry['sha256'][:12]}, {entry['licence']}" if "bytes" in entry else ""
+        detail = (
+            f", {entry['bytes'] / 1e6:.1f} MB, sha256 {entry['sha256'][:12]}, {entry['licence']}"
+            if "bytes" in entry
+            else ""
+        )
         lines.append(f"  {entry['name']}: {entry['state']}{detail}")
     lines.append("optional libraries")
     for entry in report["optional"]:
         state = entry["version"] or f"not installed ({entry['install']})"
         lines.append(f"  {entry['name']}: {state}; for {entry['for']}")
-    lines += ["problems", *(f"  {problem}" for problem in report["problems"])] if report["problems"] else ["no problems"]
+    lines += (
+        ["problems", *(f"  {problem}" for problem in report["problems"])] if report["problems"] else ["no problems"]
+    )
     return "\n".join(lines)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 import torch
 from torch import Tensor
@@ -76,8 +76,8 @@ def _common_palette(pictures: list):
     sheet = Image.new("RGB", (width, height * len(chosen)))
     for i, picture in enumerate(chosen):
         sheet.paste(picture, (0, i * height))
-    colors, counts = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(-1, 3).unique(
-        dim=0, return_counts=True
+    colors, counts = (
+        torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(-1, 3).unique(dim=0, return_counts=True)
     )
     background = colors[counts.argmax()].tolist()
     rest = sheet.quantize(colors=255, method=Image.Quantize.MEDIANCUT, kmeans=2).getpalette()[: 255 * 3]

@@ -78,7 +78,9 @@ def _list(entries: object, name: str, size: int, fov: float) -> Cameras:
             cameras.append(_one(entry, size, fov))
         except InputError as error:
             text = str(error).removeprefix("The camera ").removeprefix("The camera's ")
-            raise InputError(f"camera {i} of `{name}` {text}" if text != str(error) else f"camera {i} of `{name}`: {error}") from None
+            raise InputError(
+                f"camera {i} of `{name}` {text}" if text != str(error) else f"camera {i} of `{name}`: {error}"
+            ) from None
     return Cameras.cat(cameras)
 
 
@@ -91,9 +93,11 @@ def _one(entry: object, size: int, fov: float) -> Cameras:
     if "camera_to_world" in entry:
         matrix = _matrix(entry["camera_to_world"], "`camera_to_world`")
         axes = entry.get("axes", "opencv")
-        convert = {"opencv": cameras_from_opencv, "opengl": cameras_from_opengl}.get(axes if isinstance(axes, str) else "")
+        convert = {"opencv": cameras_from_opencv, "opengl": cameras_from_opengl}.get(
+            axes if isinstance(axes, str) else ""
+        )
         if convert is None:
-            raise InputError(f"`axes` is {axes!r}; it must be \"opencv\" or \"opengl\".")
+            raise InputError(f'`axes` is {axes!r}; it must be "opencv" or "opengl".')
         return convert(matrix, intrinsics_from_fov(fov, size, size), size, size)
     if "world_to_camera" in entry:
         matrix = _matrix(entry["world_to_camera"], "`world_to_camera`")
@@ -112,7 +116,9 @@ def _transforms_json(document: dict, size: int, fov: float) -> Cameras:
     """NeRF and Blender: camera (x right, y up, z backward) -> world (Z up), field of view of the picture's width."""
     frames = document["frames"]
     if not isinstance(frames, list) or not 0 < len(frames) <= MAX_CAMERAS:
-        raise InputError("`frames` is empty or no list; it must hold one entry with `transform_matrix` for each camera.")
+        raise InputError(
+            "`frames` is empty or no list; it must hold one entry with `transform_matrix` for each camera."
+        )
     if "camera_angle_x" in document:
         fov = math.degrees(_number(document["camera_angle_x"], "`camera_angle_x`"))
     matrices = [

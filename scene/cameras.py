@@ -8,8 +8,8 @@ Every other convention is turned into this one, and back, by `scene.frames`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Cameras:
             raise InputError(f"`world_to_camera` has shape {list(pose.shape)}; cameras need [V, 4, 4] matrices.")
         if intrinsics.shape != (pose.shape[0], 3, 3):
             raise InputError(
-                f"`intrinsics` has shape {list(intrinsics.shape)}; {pose.shape[0]} cameras need [{pose.shape[0]}, 3, 3]."
+                f"`intrinsics` has shape {list(intrinsics.shape)}; {len(pose)} cameras need [{len(pose)}, 3, 3]."
             )
         width, height = int(self.width), int(self.height)
         if width < 1 or height < 1:
@@ -214,7 +214,7 @@ def orbit(
     lengths = {len(v) for v in given} - {1}
     if len(lengths) > 1 or 0 in lengths:
         raise InputError(
-            f"Azimuth, elevation, radius and fov have {[len(v) for v in given]} values; each needs 1 or the same number."
+            f"Azimuth, elevation, radius, fov have {[len(v) for v in given]} values; each needs 1 or the same number."
         )
     azimuth, elevation, radius, fov = torch.broadcast_tensors(*given)
     if not all(bool(torch.isfinite(v).all()) for v in given):

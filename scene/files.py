@@ -15,9 +15,9 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterable, Iterator
 
 from .errors import InputError
 
@@ -196,7 +196,17 @@ def _remove(path: Path) -> None:
 def _says_full(error: Exception) -> bool:
     """Whether a library that hides the error number (safetensors, torch.save) met a full disk."""
     text = str(error).lower()
-    return any(sign in text for sign in ("no space left", "os error 28", "os error 27", "file too large", "iostream error", "unexpected pos"))
+    return any(
+        sign in text
+        for sign in (
+            "no space left",
+            "os error 28",
+            "os error 27",
+            "file too large",
+            "iostream error",
+            "unexpected pos",
+        )
+    )
 
 
 def _explained(error: OSError, folders: str = "") -> InputError:

@@ -7,7 +7,7 @@ Ours: world right-handed, **Z up**; cameras world -> camera in OpenCV axes (x ri
 | z_up | ours (and Blender's world, SRN's world) |
 | y_up | glTF, three.js, LOAD3D_CAMERA: X right, Y up, Z towards the viewer; (x, y, z)_zup -> (x, z, -y) |
 | y_down | 3D Gaussian Splatting files and viewers (and ComfyUI's SPLAT): X right, Y down, Z away; (x, -z, y) |
-| y_up_front | y_up turned about the vertical so that our +X (azimuth 0, where the first picture is taken from) is glTF's front, +Z; (y, z, x) |
+| y_up_front | y_up turned about the vertical so that our +X (azimuth 0, the first picture) is the front; (y, z, x) |
 | y_down_front | the same for y_down: viewers open on the front of the object; (y, -z, -x) |
 | OpenCV camera | x right, y down, z forward (COLMAP, SRN pose files) |
 | OpenGL camera | x right, y up, z backward (Blender, NeRF transforms.json, glTF, three.js) |
@@ -19,7 +19,7 @@ No function here takes a matrix without saying which frame it maps from and to.
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ _P3D = (-1.0, -1.0, 1.0)  # OpenCV camera axes <-> PyTorch3D camera axes: x and 
 def world_rotation(source: str, target: str) -> Tensor:
     """The rotation [3, 3] float64 that takes column vectors of the world frame `source` to the frame `target`.
 
-    Names: "z_up", "y_up", "y_down", "y_up_front", "y_down_front" (see the table above). Raises InputError for any other name.
+    Names: those of `WORLD_FRAMES` (see the table above). Raises InputError for any other.
     """
     for name in (source, target):
         if name not in WORLD_FRAMES:
@@ -98,7 +98,7 @@ def turn_cameras(cameras: Cameras, source: str, target: str) -> Cameras:
 
 
 def cameras_from_opencv(camera_to_world: Tensor, intrinsics: Tensor, width: int, height: int) -> Cameras:
-    """Camera (x right, y down, z forward) -> world (Z up) matrices [V, 4, 4] to cameras; intrinsics [V, 3, 3] pixels."""
+    """Camera (x right, y down, z forward) -> world (Z up) [V, 4, 4] to cameras; intrinsics [V, 3, 3] in pixels."""
     return _from_camera_to_world(camera_to_world, (1.0, 1.0, 1.0), intrinsics, width, height)
 
 

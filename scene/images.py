@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -60,14 +60,14 @@ def read_rgba(path: str | os.PathLike) -> Tensor:
 
 
 def read_image(path: str | os.PathLike, background: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
-    """A picture file as [3, H, W] float32 in [0, 1], laid over `background` where it is transparent; see `read_rgba`."""
+    """A picture file as [3, H, W] float32 in [0, 1], laid over `background` where it is transparent."""
     return composite(read_rgba(path)[None], background=background)[0]
 
 
 def check_image(image: Tensor, name: str) -> None:
     """Raise InputError unless `image` is [..., C, H, W] with at least one pixel and finite values in [0, 1]."""
     if image.ndim < 3 or 0 in image.shape:
-        raise InputError(f"{name} has shape {list(image.shape)}; it must have channels, height and width of at least 1.")
+        raise InputError(f"{name} has shape {list(image.shape)}; channels, height and width must be at least 1.")
     bad = int((~torch.isfinite(image)).sum())
     if bad:
         raise InputError(f"{name} has {bad} values that are not finite numbers; every value must lie in [0, 1].")

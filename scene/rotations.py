@@ -77,7 +77,7 @@ def sh_degree(count: int) -> int:
 def sh_basis(directions: Tensor, degree: int) -> Tensor:
     """The real spherical harmonics of unit directions [..., 3], in the order and signs of 3D Gaussian Splatting.
 
-    Returns [..., (degree + 1)^2], degree by degree, order -l..l within each (Condon-Shortley phase kept). Computed
+    Returns [..., (degree + 1)^2], degree by degree, order -n..n within each (Condon-Shortley phase kept). Computed
     from associated Legendre recurrences, so one formula serves all degrees (Sloan 2008, "Stupid SH Tricks").
     """
     if not 0 <= degree <= MAX_SH_DEGREE:
@@ -89,23 +89,23 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
         c, s = cosines[-1], sines[-1]
         cosines.append(x * c - y * s)
         sines.append(x * s + y * c)
-    # Legendre part divided by sin^m(theta): legendre[(l, m)]
+    # Legendre part divided by sin^m(theta): legendre[(degree, m)]
     legendre: dict[tuple[int, int], Tensor] = {}
     for m in range(degree + 1):
         legendre[m, m] = torch.full_like(x, (-1.0) ** m * math.prod(range(1, 2 * m, 2)))
         if m < degree:
             legendre[m + 1, m] = (2 * m + 1) * z * legendre[m, m]
-        for l in range(m + 2, degree + 1):
-            legendre[l, m] = ((2 * l - 1) * z * legendre[l - 1, m] - (l + m - 1) * legendre[l - 2, m]) / (l - m)
+        for n in range(m + 2, degree + 1):
+            legendre[n, m] = ((2 * n - 1) * z * legendre[n - 1, m] - (n + m - 1) * legendre[n - 2, m]) / (n - m)
     values = []
-    for l in range(degree + 1):
-        for m in range(-l, l + 1):
+    for n in range(degree + 1):
+        for m in range(-n, n + 1):
             k = abs(m)
-            norm = math.sqrt((2 * l + 1) / (4 * math.pi) * math.factorial(l - k) / math.factorial(l + k))
+            norm = math.sqrt((2 * n + 1) / (4 * math.pi) * math.factorial(n - k) / math.factorial(n + k))
             if m == 0:
-                values.append(norm * legendre[l, 0])
+                values.append(norm * legendre[n, 0])
             else:
-                values.append(math.sqrt(2) * norm * legendre[l, k] * (sines[k] if m < 0 else cosines[k]))
+                values.append(math.sqrt(2) * norm * legendre[n, k] * (sines[k] if m < 0 else cosines[k]))
     return torch.stack(values, dim=-1)
 
 
@@ -113,7 +113,7 @@ def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:
     """Spherical harmonics [..., K, C] of a function on directions, after its world is turned by `rotation` [3, 3].
 
     The result f' obeys f'(rotation @ d) = f(d) for every direction d. Each degree turns within itself by a
-    (2l + 1)-square matrix, found exactly by solving B(samples) X = B(rotated samples) on well-spread directions.
+    (2n + 1)-square matrix, found exactly by solving B(samples) X = B(rotated samples) on well-spread directions.
     """
     degree = sh_degree(sh.shape[-2])
     if degree == 0:
@@ -126,8 +126,8 @@ def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:
     samples = torch.stack([ring * angle.cos(), ring * angle.sin(), height], dim=-1)
     before, after = sh_basis(samples, degree), sh_basis(samples @ rotation.mT, degree)
     turned = [sh[..., :1, :]]
-    for l in range(1, degree + 1):
-        band = slice(l * l, (l + 1) ** 2)
+    for n in range(1, degree + 1):
+        band = slice(n * n, (n + 1) ** 2)
         # after @ new == before @ old on all samples
         matrix = torch.linalg.lstsq(after[:, band], before[:, band]).solution.to(sh)
         turned.append(matrix @ sh[..., band, :])

@@ -215,7 +215,9 @@ def test_options_out_of_range(refused, weights, picture, options, says):
 def test_several_pictures_need_their_angles(refused, weights, picture, tmp_path):
     assert "--azimuth" in refused(picture, picture, "--weights", weights)
     (tmp_path / "cams.json").write_text(json.dumps([{"azimuth": 0}]))
-    assert "1 cameras for 2 pictures" in refused(picture, picture, "--views", tmp_path / "cams.json", "--weights", weights)
+    assert "1 cameras for 2 pictures" in refused(
+        picture, picture, "--views", tmp_path / "cams.json", "--weights", weights
+    )
     said = refused(picture, "--views", tmp_path / "cams.json", "--azimuth", "0", "--weights", weights)
     assert "leave --azimuth" in said
 

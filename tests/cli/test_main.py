@@ -56,7 +56,12 @@ def test_results_become_exit_codes(command, run, result, code):
 
 
 def test_a_wrong_command_line_is_one_line(run):
-    for arguments in (["nonsense"], ["selfcheck", "--nonsense"], ["sparsegen"], ["sparsegen", "a.png", "-o", "b.ply", "--steps", "x"]):
+    for arguments in (
+        ["nonsense"],
+        ["selfcheck", "--nonsense"],
+        ["sparsegen"],
+        ["sparsegen", "a.png", "-o", "b.ply", "--steps", "x"],
+    ):
         code, out, err = run(*arguments)
         assert code == 2 and out == "" and err.count("\n") == 1 and "--help" in err
 
@@ -76,7 +81,9 @@ def test_every_command_explains_itself(run):
 
 def test_help_needs_no_torch():
     """Registering the commands imports nothing heavy, so --help answers at once."""
-    program = "import sys; from sightline.cli.main import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    program = (
+        "import sys; from sightline.cli.main import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 

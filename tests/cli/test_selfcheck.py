@@ -49,7 +49,11 @@ def test_accelerators_are_listed_with_their_verdicts(report, monkeypatch, capsys
     assert verdicts == {"good": "agreed", "bad": "disagreed", "absent": "not found"}
     main(["selfcheck"])
     text = capsys.readouterr().out
-    assert "good (sums): agreed" in text and "worst error 1.0e+00" in text and "absent (sums): not found (pip install absent)" in text
+    assert (
+        "good (sums): agreed" in text
+        and "worst error 1.0e+00" in text
+        and "absent (sums): not found (pip install absent)" in text
+    )
 
 
 def make_host(folder, version):

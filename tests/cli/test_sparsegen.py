@@ -39,7 +39,9 @@ def test_the_report_can_go_to_stdout(run, weights, picture, tmp_path):
 @pytest.mark.parametrize("count", range(1, 7))
 def test_one_to_six_pictures(run, weights, picture, tmp_path, count):
     azimuths = ",".join(str(60 * i) for i in range(count))
-    code, _, err = run("sparsegen", *[picture] * count, "--azimuth", azimuths, "-o", tmp_path / "a.ply", "--weights", weights)
+    code, _, err = run(
+        "sparsegen", *[picture] * count, "--azimuth", azimuths, "-o", tmp_path / "a.ply", "--weights", weights
+    )
     assert (code, err) == (0, "")
 
 
@@ -51,7 +53,9 @@ def test_seed_and_steps_and_virtual_views_change_the_result_and_nothing_else_doe
 
     first = means("a.ply")
     assert torch.equal(means("b.ply"), first)
-    for i, options in enumerate((("--seed", 1), ("--steps", 3), ("--noise-scale", 0.5), ("--virtual", 5), ("--virtual", 0), ("--elevation", 40))):
+    for i, options in enumerate(
+        (("--seed", 1), ("--steps", 3), ("--noise-scale", 0.5), ("--virtual", 5), ("--virtual", 0), ("--elevation", 40))
+    ):
         assert not torch.equal(means(f"c{i}.ply", *options), first), options
 
 
@@ -73,8 +77,22 @@ def test_views_from_a_file_are_the_same_as_angles(run, weights, picture, tmp_pat
     cameras = orbit([0, 90], [20, 10], 1.3, FOV, 64, 64)
     document = {"cameras": [{"world_to_camera": m.tolist()} for m in cameras.world_to_camera]}
     (tmp_path / "cams.json").write_text(json.dumps(document))
-    run("sparsegen", picture, picture, "-o", tmp_path / "a.ply", "--weights", weights, "--views", tmp_path / "cams.json")
-    run("sparsegen", picture, picture, "-o", tmp_path / "b.ply", "--weights", weights, "--azimuth", "0,90", "--elevation", "20,10")
+    run(
+        "sparsegen", picture, picture, "-o", tmp_path / "a.ply", "--weights", weights, "--views", tmp_path / "cams.json"
+    )
+    run(
+        "sparsegen",
+        picture,
+        picture,
+        "-o",
+        tmp_path / "b.ply",
+        "--weights",
+        weights,
+        "--azimuth",
+        "0,90",
+        "--elevation",
+        "20,10",
+    )
     a, b = read_splats(tmp_path / "a.ply"), read_splats(tmp_path / "b.ply")
     torch.testing.assert_close(a.means, b.means, atol=1e-4, rtol=1e-4)
 

@@ -178,7 +178,9 @@ def row_of(opacities, spacing=0.3):
     means = torch.zeros(count, 3)
     means[:, 1] = spacing * (torch.arange(count) - (count - 1) / 2)
     rotations = torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4)
-    return Splats.from_rgb(means, torch.full((count, 3), 0.02), rotations, torch.tensor(opacities), torch.rand(count, 3))
+    return Splats.from_rgb(
+        means, torch.full((count, 3), 0.02), rotations, torch.tensor(opacities), torch.rand(count, 3)
+    )
 
 
 FRONT = orbit(0, 0, 1.3, 52, 64, 64)

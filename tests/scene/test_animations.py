@@ -78,7 +78,9 @@ def test_the_name_chooses_the_kind(tmp_path, name):
     found = tmp_path / name
     if found.is_dir():
         assert sorted(p.name for p in found.iterdir()) == ["0000.png", "0001.png", "0002.png"]
-        np.testing.assert_allclose(np.asarray(Image.open(found / "0001.png")) / 255, frames()[1].permute(1, 2, 0), atol=0.003)
+        np.testing.assert_allclose(
+            np.asarray(Image.open(found / "0001.png")) / 255, frames()[1].permute(1, 2, 0), atol=0.003
+        )
     else:
         assert Image.open(found).n_frames == 3
 

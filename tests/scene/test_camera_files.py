@@ -45,7 +45,9 @@ def test_all_forms_name_the_same_cameras(tmp_path, name):
 
 
 def test_virtual_cameras_and_fields_of_view():
-    cameras, virtual = parse_cameras({"fov": 40, "cameras": [{"azimuth": 0}], "virtual": [{"azimuth": 5, "fov": 60}]}, 64, FOV)
+    cameras, virtual = parse_cameras(
+        {"fov": 40, "cameras": [{"azimuth": 0}], "virtual": [{"azimuth": 5, "fov": 60}]}, 64, FOV
+    )
     assert cameras.fov_x.item() == pytest.approx(40, abs=1e-3) and virtual.fov_x.item() == pytest.approx(60, abs=1e-3)
     assert len(parse_cameras({"cameras": [{"azimuth": 0}], "virtual": []}, 64, FOV)[1]) == 0
 
@@ -57,7 +59,10 @@ FLAT = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"cameras": [{"azimuth": 0}, {"world_to_camera": FLAT}]}, "camera 1 of `cameras` has a pose that is not a rotation .determinant 0"),
+        (
+            {"cameras": [{"azimuth": 0}, {"world_to_camera": FLAT}]},
+            "camera 1 of `cameras` has a pose that is not a rotation .determinant 0",
+        ),
         ({"cameras": [{"camera_to_world": FLAT}]}, "determinant 0"),
         ({"frames": [{"transform_matrix": FLAT}]}, "determinant 0"),
         ({"cameras": [{"camera_to_world": EYE, "axes": "left"}]}, "`axes` is 'left'"),

@@ -73,7 +73,9 @@ def test_cameras_survive_the_round_trip(name, poses):
 def test_each_convention_sees_a_point_where_its_own_axes_say(quat, center, point):
     cameras = cameras_of([quat], [center])
     world = torch.tensor(point, dtype=torch.float64)
-    right, down, forward = (cameras.world_to_camera[0, :3, :3].double() @ world + cameras.world_to_camera[0, :3, 3]).tolist()
+    right, down, forward = (
+        cameras.world_to_camera[0, :3, :3].double() @ world + cameras.world_to_camera[0, :3, 3]
+    ).tolist()
 
     rotation, translation = frames.pytorch3d_rt(cameras)
     left, up, ahead = (world @ rotation[0].double() + translation[0]).tolist()
@@ -154,7 +156,9 @@ def test_load3d_target_alone_gives_the_same_camera(azimuth, elevation, distance)
 
 def test_load3d_zoom_is_a_longer_focal_length():
     camera = frames.load3d_camera(orbit(0, 0, 2.0, 60, 64, 64)) | {"zoom": 2.0}
-    assert float(frames.cameras_from_load3d(camera, 64, 64).intrinsics[0, 0, 0]) == pytest.approx(64 / math.tan(math.radians(30)), rel=1e-5)
+    assert float(frames.cameras_from_load3d(camera, 64, 64).intrinsics[0, 0, 0]) == pytest.approx(
+        64 / math.tan(math.radians(30)), rel=1e-5
+    )
 
 
 def test_load3d_refuses_what_it_cannot_use():
@@ -211,12 +215,16 @@ def test_half_turns_have_quaternions():
 @given(p=quaternions, q=quaternions)
 def test_products_of_quaternions_compose_rotations(p, q):
     p, q = (torch.nn.functional.normalize(torch.tensor(v, dtype=torch.float64), dim=0) for v in (p, q))
-    close(matrix_from_quaternion(quaternion_multiply(p, q)), matrix_from_quaternion(p) @ matrix_from_quaternion(q), 1e-9)
+    close(
+        matrix_from_quaternion(quaternion_multiply(p, q)), matrix_from_quaternion(p) @ matrix_from_quaternion(q), 1e-9
+    )
 
 
 def test_harmonics_are_those_of_3dgs():
     """Against the published constants of degrees 0 to 3, with their signs."""
-    d = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), dim=-1)
+    d = torch.nn.functional.normalize(
+        torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), dim=-1
+    )
     x, y, z = d.unbind(-1)
     expected = torch.stack(
         [

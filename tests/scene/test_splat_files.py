@@ -37,7 +37,12 @@ def assert_same(found, wanted, tolerance=1e-5):
 
 
 @settings(max_examples=30, deadline=None)
-@given(count=st.integers(1, 20), degree=st.integers(0, 4), frame=st.sampled_from(sorted(WORLD_FRAMES)), seed=st.integers(0, 99))
+@given(
+    count=st.integers(1, 20),
+    degree=st.integers(0, 4),
+    frame=st.sampled_from(sorted(WORLD_FRAMES)),
+    seed=st.integers(0, 99),
+)
 def test_ply_round_trip(count, degree, frame, seed):
     splats = make(count, degree, seed)
     assert_same(decode_ply(encode_ply(splats, frame), frame), splats)
@@ -106,8 +111,9 @@ def rewritten(splats, order=">", text=False, shuffled=False, extra=False, kind="
         columns = {name: columns[name] for name in sorted(columns, reverse=True)}
     form = "ascii" if text else {"<": "binary_little_endian", ">": "binary_big_endian"}[order]
     word = {"f4": "float32", "f8": "double"}[kind]
-    head = ["ply", f"format {form} 1.0", "comment made elsewhere", "element camera 1", "property uchar id",
-            f"element vertex {len(splats)}", *(f"property {word} {name}" for name in columns), "end_header", ""]  # fmt: skip
+    head = ["ply", f"format {form} 1.0", "comment made elsewhere", "element camera 1"]
+    head += ["property uchar id", f"element vertex {len(splats)}"]
+    head += [*(f"property {word} {name}" for name in columns), "end_header", ""]
     table = np.stack([np.asarray(c, np.float64) for c in columns.values()], axis=1)
     if text:
         rows = "\n".join(" ".join(repr(float(v)) for v in row) for row in table)
