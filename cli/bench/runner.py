@@ -25,10 +25,6 @@ class Worker:
         task = {"op": op.name, "size": size, "contender": contender, "threads": threads, "device": device,
                 "output": str(Path(folder) / f"{contender}.safetensors".replace(" ", "_").replace("/", "_"))}
         command = [sys.executable, "-m", __package__.rsplit(".", 2)[0], "bench", "--worker", json.dumps(task)]
-        root = __package__.rsplit(".", 2)[0].split(".")[0]
-        search = Path(sys.modules[root].__file__).resolve().parent.parent if root in sys.modules else None
-        if search:      # the package may be found through this process's sys.path only
-            environment["PYTHONPATH"] = os.pathsep.join([str(search), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         self.output = task["output"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         text=True, env=environment)
