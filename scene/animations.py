@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from .errors import InputError, MissingDependency
@@ -76,10 +76,10 @@ def _common_palette(pictures: list):
     sheet = Image.new("RGB", (width, height * len(chosen)))
     for i, picture in enumerate(chosen):
         sheet.paste(picture, (0, i * height))
-    colors, counts = (
-        torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(-1, 3).unique(dim=0, return_counts=True)
-    )
-    background = colors[counts.argmax()].tolist()
+    pixels = np.asarray(sheet).astype(np.uint32)
+    colors, counts = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_counts=True)
+    frequent = int(colors[counts.argmax()])
+    background = [frequent >> 16, frequent >> 8 & 255, frequent & 255]
     rest = sheet.quantize(colors=255, method=Image.Quantize.MEDIANCUT, kmeans=2).getpalette()[: 255 * 3]
     palette = Image.new("P", (1, 1))
     palette.putpalette(background + rest + background * (255 - len(rest) // 3))
