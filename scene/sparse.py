@@ -13,8 +13,8 @@ from .errors import InputError
 
 MAX_COORDINATE = (1 << 16) - 2  # a packed key has 17 bits per axis: one value of margin on both sides for neighbors
 MAX_BATCH = 1 << 12
-_BITS = 17
-AXIS_STEPS = (1 << 2 * _BITS, 1 << _BITS, 1)  # what one step along x, y, z adds to a packed key
+BITS = 17  # of each axis in a packed key
+AXIS_STEPS = (1 << 2 * BITS, 1 << BITS, 1)  # what one step along x, y, z adds to a packed key
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +137,13 @@ def pack_coords(coords: Tensor) -> Tensor:
     never reaches a key of another row or item, not even at the borders.
     """
     b, x, y, z = coords.long().unbind(1)
-    return (b << 3 * _BITS) + ((x + 1) << 2 * _BITS) + ((y + 1) << _BITS) + (z + 1)
+    return (b << 3 * BITS) + ((x + 1) << 2 * BITS) + ((y + 1) << BITS) + (z + 1)
 
 
 def unpack_coords(keys: Tensor) -> Tensor:
     """The [N, 4] int32 rows of packed keys [N]."""
-    mask = (1 << _BITS) - 1
-    columns = (keys >> 3 * _BITS, (keys >> 2 * _BITS & mask) - 1, (keys >> _BITS & mask) - 1, (keys & mask) - 1)
+    mask = (1 << BITS) - 1
+    columns = (keys >> 3 * BITS, (keys >> 2 * BITS & mask) - 1, (keys >> BITS & mask) - 1, (keys & mask) - 1)
     return torch.stack(columns, 1).to(torch.int32)
 
 
