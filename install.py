@@ -120,6 +120,8 @@ def main(arguments: list[str]) -> int:
     """The exit code of ``install.py ARGUMENTS``."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server we started is stopped
     load_package()
+    from sightline.cli.headless import HeadlessError
+
     command, rest = (arguments or [""])[0], arguments[1:]
     try:
         if command == "test":
@@ -130,7 +132,7 @@ def main(arguments: list[str]) -> int:
             return self_check()
         say(__doc__)
         return 0 if command in ("-h", "--help", "help") else 2
-    except Failure as failure:
+    except (Failure, HeadlessError) as failure:
         print(f"\n{failure}", file=sys.stderr)
     except OSError as error:
         print(f"\n{error.filename or 'Error'}: {error.strerror}.", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -199,3 +200,9 @@ def test_clones_the_tag_where_git_reaches_it(installer, tmp_path, monkeypatch):
 def test_an_unknown_command_explains_itself():
     answer = subprocess.run([sys.executable, ROOT / "install.py", "dmeo"], capture_output=True, text=True)
     assert answer.returncode == 2 and "demo" in answer.stdout
+
+
+def test_a_wrong_comfyui_path_is_one_sentence():
+    env = {**os.environ, "COMFYUI_PATH": str(ROOT / "nowhere")}
+    answer = subprocess.run([sys.executable, ROOT / "install.py", "demo"], capture_output=True, text=True, env=env)
+    assert answer.returncode == 1 and "no ComfyUI" in answer.stderr and "Traceback" not in answer.stderr
