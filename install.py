@@ -36,6 +36,8 @@ from comfyui import provide_comfyui  # noqa: E402
 from environment import environment, venv_python  # noqa: E402
 from running import ROOM, Failure, alone, say  # noqa: E402
 
+sys.path.pop(0)
+
 RESULTS = ROOT / "results"
 WORKFLOW = ROOT / "workflows" / "api" / "sparsegen.json"
 
