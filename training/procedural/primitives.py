@@ -106,7 +106,7 @@ class Primitive:
         return replace(shape, center=tuple(factor * (c + o) for c, o in zip(self.center, offset)))
 
 
-def sphere_trace(primitive: Primitive, o: Components, d: Components, steps: int = 40) -> Tensor:
+def sphere_trace(primitive: Primitive, o: Components, d: Components, steps: int = 160) -> Tensor:
     """First hits of local rays by marching along the signed distance, only for rays through the bounding ball."""
     shape = torch.broadcast_shapes(*(c.shape for c in (*o, *d)))
     radius = sum(e * e for e in primitive.half_extent()) ** 0.5

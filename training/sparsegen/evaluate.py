@@ -119,6 +119,21 @@ def evaluate(
     return Report(*average, per_kind=per_kind, objects=count, novel_views=novel), torch.cat(sheets)
 
 
+def held_out_table(recipe, checkpoint) -> dict[str, Report]:
+    """Reports of a checkpoint's averaged weights: unseen objects of known kinds (1, 2 and 3 given views), an unseen kind."""
+    from .export import averaged_model
+    from .procedural_data import read_shards
+
+    model, _ = averaged_model(recipe, checkpoint)
+    folder, size = recipe.data.folder, recipe.data.size
+    means = mean_images(read_shards(folder, f"train-{size}"))
+    known, unseen = read_shards(folder, f"heldout-{size}"), read_shards(folder, f"unseen-{size}")
+    table = {f"known kinds, {n} view{'s' * (n > 1)}": evaluate(model, known, means, clean=n)[0] for n in (1, 2, 3)}
+    table["known kinds, 1 view and 3 noise views"] = evaluate(model, known, means, virtual=3)[0]
+    table["unseen kind, 1 view"] = evaluate(model, unseen, means)[0]
+    return table
+
+
 def sheet(pictures: Tensor, columns: int = 1) -> Tensor:
     """Pictures [n, 2 k, 3, S, S] of ``evaluate`` as one uint8 image [H, W, 3]: a row of truth over a row of renders."""
     views = pictures.shape[1] // 2
