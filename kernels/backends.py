@@ -8,14 +8,15 @@ in `KNOWN`:
 
 and ask `usable("gsplat")` before using it.
 """
+
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 
@@ -24,13 +25,15 @@ import torch
 class Accelerator:
     """An optional library behind one operation."""
 
-    name: str                             # how it is called here
-    operation: str                        # what it computes, for people
-    module: str                           # what is imported
-    compare: str | Callable[[torch.device], float]   # worst error against the torch code; "module:function" is imported late
-    device: str = "cpu"                   # the device type it needs
-    tolerance: float = 1e-4               # on the worst error
-    install: str = ""                     # what to type to get it
+    name: str  # how it is called here
+    operation: str  # what it computes, for people
+    module: str  # what is imported
+    compare: (
+        str | Callable[[torch.device], float]
+    )  # worst error against the torch code; "module:function" is imported late
+    device: str = "cpu"  # the device type it needs
+    tolerance: float = 1e-4  # on the worst error
+    install: str = ""  # what to type to get it
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,13 @@ class Verdict:
 
 
 AGREED, DISAGREED, BROKEN, NOT_FOUND, NO_DEVICE, NOT_COMPARED = (
-    "agreed", "disagreed", "broken", "not found", "no device", "not compared")
+    "agreed",
+    "disagreed",
+    "broken",
+    "not found",
+    "no device",
+    "not compared",
+)
 
 KNOWN: dict[str, Accelerator] = {}
 _verdicts: dict[str, Verdict] = {}
@@ -92,11 +101,17 @@ def report(compare: bool = True) -> list[dict]:
             result = verdict(name)
         else:
             result = Verdict(NOT_COMPARED if installed else NOT_FOUND)
-        entries.append({
-            "name": name, "operation": accelerator.operation, "verdict": result.state, "worst_error": result.worst_error,
-            "reason": result.reason, "version": _version(accelerator.module) if installed else None,
-            "install": None if installed else accelerator.install or None,
-        })
+        entries.append(
+            {
+                "name": name,
+                "operation": accelerator.operation,
+                "verdict": result.state,
+                "worst_error": result.worst_error,
+                "reason": result.reason,
+                "version": _version(accelerator.module) if installed else None,
+                "install": None if installed else accelerator.install or None,
+            }
+        )
     return entries
 
 
@@ -120,9 +135,9 @@ def _compare(accelerator: Accelerator) -> Verdict:
         if isinstance(compare, str):
             module, function = compare.split(":")
             compare = getattr(importlib.import_module(module, __package__), function)
-        with torch.enable_grad():                # also when the first use is under no_grad
+        with torch.enable_grad():  # also when the first use is under no_grad
             error = float(compare(torch.device(accelerator.device)))
-    except Exception as failure:                 # whatever a foreign library raises, we go on without it
+    except Exception as failure:  # whatever a foreign library raises, we go on without it
         text = " ".join(str(failure).split())
         return Verdict(BROKEN, reason=f"{type(failure).__name__}: {text[:300]}")
     if not error <= accelerator.tolerance:
@@ -137,5 +152,13 @@ def _version(module: str) -> str | None:
         return None
 
 
-register(Accelerator("gsplat", "splat rasterization", "gsplat", ".splat.gsplat_backend:compare", device="cuda",
-                     install="pip install gsplat (CUDA; compiles at first use)"))
+register(
+    Accelerator(
+        "gsplat",
+        "splat rasterization",
+        "gsplat",
+        ".splat.gsplat_backend:compare",
+        device="cuda",
+        install="pip install gsplat (CUDA; compiles at first use)",
+    )
+)

@@ -4,10 +4,12 @@
   python -m sightline bench splat --size M     one operation, at 50,000 Gaussians
   python -m sightline bench splat sparsegen --json
 
-Every contender runs in a process of its own, so the peak memory is its own. The ratio is the contender's median time
-by ours, of wall time and of CPU time (what counts on a machine that does other things too). Opponents are taken from where they are installed (ComfyUI: $COMFYUI_PATH, the one around this folder,
-~/comfy/ComfyUI) and named as missing where they are not. How to add an operation is written in `op.py`.
+Every contender runs in a process of its own, so the peak memory is its own. The ratio is the contender's median time by
+ours, of wall time and of CPU time (which counts on a machine that does other things too). Opponents are taken from
+where they are installed (ComfyUI: $COMFYUI_PATH, the one around this folder, ~/comfy/ComfyUI) and named as missing
+where they are not. How to add an operation is written in `op.py`.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,13 +36,19 @@ def operations() -> dict[str, Op]:
 
 def add_parser(subparsers) -> None:
     """Register the command."""
-    parser = subparsers.add_parser("bench", help="our operations timed against what one would otherwise run",
-                                   description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = subparsers.add_parser(
+        "bench",
+        help="our operations timed against what one would otherwise run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("ops", nargs="*", metavar="OP", help="operations (default: all; --list names them)")
     add("--size", default="S", choices=[*SIZES, "all"], help="size of the input (default: S)")
     add("--threads", type=int, default=1, metavar="N", help="threads of each contender (default: 1)")
-    add("--rounds", type=int, default=7, metavar="N", help="timed runs of each, fewer where one takes long (default: 7)")
+    add(
+        "--rounds", type=int, default=7, metavar="N", help="timed runs of each, fewer where one takes long (default: 7)"
+    )
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     add("--json", action="store_true", help="print the figures as JSON")
     add("--list", action="store_true", help="name the operations, their sizes and contenders")
@@ -65,7 +73,11 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print(json.dumps([_about(op) for op in chosen], indent=2) if args.json else "\n".join(map(_about_text, chosen)))
         return 0
-    tell = (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else (lambda text: None)
+    tell = (
+        (lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True))
+        if sys.stderr.isatty()
+        else (lambda text: None)
+    )
     tables = []
     for op in chosen:
         for size in op.sizes if args.size == "all" else [args.size]:
@@ -81,20 +93,29 @@ def run(args: argparse.Namespace) -> int:
 
 def as_text(op: Op, table: dict) -> str:
     """One table for people."""
-    case = ", ".join(f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in table["case"].items())
-    lines = [f"{op.name} {table['size']}: {op.summary} ({case}; {table['threads']} thread(s), {table['device']})",
-             f"  {'':36} {'median':>9} {'min':>9} {'CPU':>9} {'peak RSS':>9} {'growth':>9} {'ratio':>8} {'of CPU':>8}"]
+    case = ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in table["case"].items()
+    )
+    lines = [
+        f"{op.name} {table['size']}: {op.summary} ({case}; {table['threads']} thread(s), {table['device']})",
+        f"  {'':36} {'median':>9} {'min':>9} {'CPU':>9} {'peak RSS':>9} {'growth':>9} {'ratio':>8} {'of CPU':>8}",
+    ]
     for entry in table["contenders"]:
         if "missing" in entry:
             lines.append(f"  {entry['name']:36} {entry['missing']}")
             continue
         ratios = " ".join(f"{entry[key]:7.1f}x" for key in ("ratio", "ratio_cpu") if key in entry)
-        lines.append(f"  {entry['name']:36} {_seconds(entry['wall_median'])} {_seconds(entry['wall_min'])} "
-                     f"{_seconds(entry['cpu_median'])} {_megabytes(entry['peak_rss'])} {_megabytes(entry['growth'])} {ratios}")
+        lines.append(
+            f"  {entry['name']:36} {_seconds(entry['wall_median'])} {_seconds(entry['wall_min'])} "
+            f"{_seconds(entry['cpu_median'])} {_megabytes(entry['peak_rss'])} {_megabytes(entry['growth'])} {ratios}"
+        )
         said = [entry["note"]] if entry["note"] else []
         if entry.get("difference"):
-            said.append("largest difference to ours: " + ", ".join(f"{k} {v:.1e}" for k, v in entry["difference"].items())
-                        + ("" if entry["same"] else " (not the same computation)"))
+            said.append(
+                "largest difference to ours: "
+                + ", ".join(f"{k} {v:.1e}" for k, v in entry["difference"].items())
+                + ("" if entry["same"] else " (not the same computation)")
+            )
         lines += [f"    {text}" for text in said]
     return "\n".join(lines)
 

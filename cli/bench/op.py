@@ -24,10 +24,12 @@ Each contender lives in a process of its own (so that its peak memory is its own
 of threads set. `prepare(case)` is not timed; what it returns is called once to warm up and then timed, the contenders
 taking turns. It returns named tensors (or None): they are compared with those of the first contender.
 """
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 SIZES = ("S", "M", "L")
 
@@ -42,9 +44,9 @@ class Contender:
 
     name: str
     prepare: Callable[[dict[str, Any]], Callable[[], dict | None]]
-    same: bool = True                # computes the same thing as ours, so that a difference is an error
-    sizes: tuple[str, ...] = SIZES   # where it takes part
-    note: str = ""                   # said beside its line: versions, other formulas, why sizes are left out
+    same: bool = True  # computes the same thing as ours, so that a difference is an error
+    sizes: tuple[str, ...] = SIZES  # where it takes part
+    note: str = ""  # said beside its line: versions, other formulas, why sizes are left out
 
 
 @dataclass(frozen=True)

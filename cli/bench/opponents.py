@@ -1,4 +1,5 @@
 """Where to find what others made: imported from where it is installed, never copied."""
+
 from __future__ import annotations
 
 import importlib
@@ -10,7 +11,7 @@ from .op import Missing
 
 
 def comfyui(module: str, device: str = "cpu") -> ModuleType:
-    """A module of the installed ComfyUI ($COMFYUI_PATH, the one around this folder, ~/comfy/ComfyUI), without its server.
+    """A module of the installed ComfyUI ($COMFYUI_PATH, the one around this folder, ~/comfy/ComfyUI).
 
     Raises Missing where there is none, or where its requirements are not installed here.
     """
@@ -30,7 +31,9 @@ def comfyui(module: str, device: str = "cpu") -> ModuleType:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         text = " ".join(str(error).split())[:200]
-        raise Missing(f"{module} of ComfyUI {tree.version_text} in {path} cannot be imported: {type(error).__name__}: {text}") from error
+        raise Missing(
+            f"{module} of ComfyUI {tree.version_text} in {path} cannot be imported: {type(error).__name__}: {text}"
+        ) from error
     finally:
         sys.argv = arguments
 

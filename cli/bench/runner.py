@@ -1,4 +1,5 @@
 """Times contenders in turn, each in a process of its own."""
+
 from __future__ import annotations
 
 import json
@@ -8,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from ...scene.errors import InputError
 from .op import Missing, Op
 
-SLOW = 8.0   # seconds: what takes longer is not warmed up and not repeated
+SLOW = 8.0  # seconds: what takes longer is not warmed up and not repeated
 
 
 class Worker:
@@ -22,12 +24,19 @@ class Worker:
 
     def __init__(self, op: Op, size: str, contender: str, threads: int, device: str, folder: str):
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-        task = {"op": op.name, "size": size, "contender": contender, "threads": threads, "device": device,
-                "output": str(Path(folder) / f"{contender}.safetensors".replace(" ", "_").replace("/", "_"))}
+        task = {
+            "op": op.name,
+            "size": size,
+            "contender": contender,
+            "threads": threads,
+            "device": device,
+            "output": str(Path(folder) / f"{contender}.safetensors".replace(" ", "_").replace("/", "_")),
+        }
         command = [sys.executable, "-m", __package__.rsplit(".", 2)[0], "bench", "--worker", json.dumps(task)]
         self.output = task["output"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
         self.ready: dict[str, Any] = {}
 
     def ask(self, word: str) -> dict[str, Any]:
@@ -41,7 +50,7 @@ class Worker:
 
     def answer(self) -> dict[str, Any]:
         for line in self.process.stdout:
-            if line.startswith("{"):         # a contender may print what it likes
+            if line.startswith("{"):  # a contender may print what it likes
                 found = json.loads(line)
                 if "missing" in found:
                     raise Missing(found["missing"])
@@ -57,8 +66,14 @@ class Worker:
             stream.close()
 
 
-def time_op(op: Op, size: str, threads: int = 1, rounds: int = 7, device: str = "cpu",
-            tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def time_op(
+    op: Op,
+    size: str,
+    threads: int = 1,
+    rounds: int = 7,
+    device: str = "cpu",
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
     """Time every contender of `op` at one size; returns the table as plain data.
 
     Each entry of "contenders": name, and either "missing" (why), or wall and CPU medians and minima in seconds, runs,
@@ -74,7 +89,11 @@ def time_op(op: Op, size: str, threads: int = 1, rounds: int = 7, device: str = 
     with tempfile.TemporaryDirectory() as folder:
         try:
             for contender in op.contenders:
-                entry = entries[contender.name] = {"name": contender.name, "same": contender.same, "note": contender.note}
+                entry = entries[contender.name] = {
+                    "name": contender.name,
+                    "same": contender.same,
+                    "note": contender.note,
+                }
                 if size not in contender.sizes:
                     entry["missing"] = "left out at this size"
                     continue
@@ -101,16 +120,28 @@ def time_op(op: Op, size: str, threads: int = 1, rounds: int = 7, device: str = 
         finally:
             for worker in workers.values():
                 worker.close()
-    return {"op": op.name, "size": size, "case": op.sizes[size], "threads": threads, "device": device,
-            "contenders": list(entries.values())}
+    return {
+        "op": op.name,
+        "size": size,
+        "case": op.sizes[size],
+        "threads": threads,
+        "device": device,
+        "contenders": list(entries.values()),
+    }
 
 
 def _summary(runs: list[dict], memory: dict, before: int | None) -> dict[str, Any]:
     wall, cpu = [run["wall"] for run in runs], [run["cpu"] for run in runs]
     peak = memory["peak"]
-    return {"wall_median": statistics.median(wall), "wall_min": min(wall), "cpu_median": statistics.median(cpu),
-            "cpu_min": min(cpu), "runs": len(runs), "peak_rss": peak,
-            "growth": None if peak is None or before is None else max(0, peak - before)}
+    return {
+        "wall_median": statistics.median(wall),
+        "wall_min": min(wall),
+        "cpu_median": statistics.median(cpu),
+        "cpu_min": min(cpu),
+        "runs": len(runs),
+        "peak_rss": peak,
+        "growth": None if peak is None or before is None else max(0, peak - before),
+    }
 
 
 def _compare(op: Op, entries: dict[str, dict], workers: dict[str, Worker]) -> None:
@@ -130,7 +161,9 @@ def _compare(op: Op, entries: dict[str, dict], workers: dict[str, Worker]) -> No
         theirs = load_file(worker.output)
         entries[name]["difference"] = {
             key: float(np.abs(own[key].astype(np.float64) - theirs[key]).max(initial=0.0))
-            for key in own if key in theirs and own[key].shape == theirs[key].shape}
+            for key in own
+            if key in theirs and own[key].shape == theirs[key].shape
+        }
 
 
 def work(task: dict[str, Any], op: Op) -> None:
@@ -191,7 +224,7 @@ def peak_resident() -> int | None:
     if peak is None:
         try:
             import resource
-        except ImportError:                  # Windows
+        except ImportError:  # Windows
             return None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return peak

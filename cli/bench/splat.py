@@ -1,4 +1,5 @@
 """Drawing Gaussian splats: one picture, and the forward and backward pass of a training step."""
+
 from __future__ import annotations
 
 import math
@@ -55,11 +56,14 @@ def _render_splat(case):
     module = opponents.comfyui("comfy_extras.nodes_gaussian_splat", case["device"])
     means, quats, scales, opacities, colors, *_ = _shell(case)
     side = case["side"]
-    # Load3D's frame is Y up and looks down -Z, the splat's is Y down: our camera at z = -DISTANCE is theirs at +DISTANCE.
+    # Load3D's frame is Y up and looks down -Z, the splat's is Y down: our camera at z = -DISTANCE is theirs at
+    # +DISTANCE.
     camera = {"position": {"x": 0, "y": 0, "z": DISTANCE}, "target": {"x": 0, "y": 0, "z": 0}, "fov": FOV}
 
     def draw():
-        color, alpha = module._render_gaussian(means, colors, opacities, scales, quats, side, side, 1.0, (0, 0, 0), camera)
+        color, alpha = module._render_gaussian(
+            means, colors, opacities, scales, quats, side, side, 1.0, (0, 0, 0), camera
+        )
         return {"color": color, "alpha": alpha}
 
     return draw
@@ -121,16 +125,39 @@ def _need_gsplat(device: str) -> None:
 
 
 OPS = [
-    Op("splat", "Gaussian splats to one picture, no gradient",
-       {"S": dict(count=5_000, side=256), "M": dict(count=50_000, side=512), "L": dict(count=200_000, side=512)},
-       (Contender("ours (tiled)", _picture("tiled")),
-        Contender("dense twin", _picture("dense"), sizes=("S",), note="every Gaussian at every pixel; minutes at M, an hour at L"),
-        Contender("core RenderSplat", _render_splat, same=False,
-                  note="ComfyUI's own node: blends in linear light and in slabs of depth, weights in 3D"),
-        Contender("gsplat", _picture("gsplat")))),
-    Op("splat_train", "forward and backward pass of all scenes and views of a training step",
-       {"S": dict(scenes=8, views=4, count=512, side=64, sigma=2.0), "M": dict(scenes=8, views=4, count=768, side=64, sigma=2.5),
-        "L": dict(scenes=8, views=4, count=1024, side=64, sigma=3.0)},
-       (Contender("ours (tiled)", _step("tiled")), Contender("dense twin", _step("dense"), note="autograd, checkpointed"),
-        Contender("gsplat", _step("gsplat")))),
+    Op(
+        "splat",
+        "Gaussian splats to one picture, no gradient",
+        {"S": dict(count=5_000, side=256), "M": dict(count=50_000, side=512), "L": dict(count=200_000, side=512)},
+        (
+            Contender("ours (tiled)", _picture("tiled")),
+            Contender(
+                "dense twin",
+                _picture("dense"),
+                sizes=("S",),
+                note="every Gaussian at every pixel; minutes at M, an hour at L",
+            ),
+            Contender(
+                "core RenderSplat",
+                _render_splat,
+                same=False,
+                note="ComfyUI's own node: blends in linear light and in slabs of depth, weights in 3D",
+            ),
+            Contender("gsplat", _picture("gsplat")),
+        ),
+    ),
+    Op(
+        "splat_train",
+        "forward and backward pass of all scenes and views of a training step",
+        {
+            "S": dict(scenes=8, views=4, count=512, side=64, sigma=2.0),
+            "M": dict(scenes=8, views=4, count=768, side=64, sigma=2.5),
+            "L": dict(scenes=8, views=4, count=1024, side=64, sigma=3.0),
+        },
+        (
+            Contender("ours (tiled)", _step("tiled")),
+            Contender("dense twin", _step("dense"), note="autograd, checkpointed"),
+            Contender("gsplat", _step("gsplat")),
+        ),
+    ),
 ]

@@ -1,5 +1,7 @@
 """`rasterize`: one signature over the dense twin, the tiled rasteriser and gsplat."""
-from typing import NamedTuple, Sequence
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,20 +12,33 @@ from .projection import project
 from .tiled import rasterize_tiled
 
 BACKENDS = ("auto", "dense", "tiled", "gsplat")
-_ITEMS = 1 << 22   # Gaussians times views projected at once where no gradient is wanted
+_ITEMS = 1 << 22  # Gaussians times views projected at once where no gradient is wanted
 
 
 class Render(NamedTuple):
     """What V cameras see, H x W pixels each."""
 
-    color: Tensor   # [..., V, H, W, C], premultiplied by alpha, plus background * (1 - alpha) where one was given
-    alpha: Tensor   # [..., V, H, W] in [0, 1]
-    depth: Tensor   # [..., V, H, W] alpha-weighted mean of camera-space z in world units, 0 where alpha is 0
+    color: Tensor  # [..., V, H, W, C], premultiplied by alpha, plus background * (1 - alpha) where one was given
+    alpha: Tensor  # [..., V, H, W] in [0, 1]
+    depth: Tensor  # [..., V, H, W] alpha-weighted mean of camera-space z in world units, 0 where alpha is 0
 
 
-def rasterize(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor,
-              Ks: Tensor, width: int, height: int, *, background: Tensor | Sequence[float] | None = None,
-              near: float = 0.01, far: float = 1e10, backend: str = "auto") -> Render:
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    background: Tensor | Sequence[float] | None = None,
+    near: float = 0.01,
+    far: float = 1e10,
+    backend: str = "auto",
+) -> Render:
     """Draw 3D Gaussians as seen by pinhole cameras, differentiably.
 
     means: [..., N, 3] centers, world units. quats: [..., N, 4] wxyz, normalized here. scales: [..., N, 3] standard
@@ -45,12 +60,15 @@ def rasterize(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, c
     _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, near, far, per_view)
     dtype = torch.float64 if means.dtype == torch.float64 else torch.float32
     means, quats, scales, opacities, colors, viewmats, Ks = (
-        t.to(dtype) for t in (means, quats, scales, opacities, colors, viewmats, Ks))
+        t.to(dtype) for t in (means, quats, scales, opacities, colors, viewmats, Ks)
+    )
     if background is not None:
         background = torch.as_tensor(background, dtype=dtype, device=means.device)
         lead, channels = viewmats.shape[:-2], colors.shape[-1]
         if background.shape not in ((channels,), (*lead, channels)):
-            raise InputError(f"`background` has shape {list(background.shape)}; [{channels}] or {[*lead, channels]} would work.")
+            raise InputError(
+                f"`background` has shape {list(background.shape)}; [{channels}] or {[*lead, channels]} would work."
+            )
         background = background.expand(*lead, channels)
     if backend == "auto":
         backend = "gsplat" if means.is_cuda and _gsplat_agrees() else "tiled"
@@ -69,19 +87,25 @@ def _in_parts(tensors, background, per_view: bool, width: int, height: int, *opt
     views, scenes = lead[-1], lead[:-1].numel()
     if lead.numel() * count <= _ITEMS or views < 2 and scenes < 2:
         return _render(tensors, background, per_view, width, height, *options)
-    flat = [t.reshape(scenes, *t.shape[len(lead) - 1:]) for t in tensors]
+    flat = [t.reshape(scenes, *t.shape[len(lead) - 1 :]) for t in tensors]
     back = None if background is None else background.reshape(scenes, views, -1)
     step = max(1, _ITEMS // max(1, count))
     parts = []
     for i in range(scenes):
         for j in range(0, views, step):
             cut = slice(j, j + step)
-            part = [t[i] for t in flat[:4]] + [flat[4][i, cut] if per_view else flat[4][i], flat[5][i, cut], flat[6][i, cut]]
+            part = [t[i] for t in flat[:4]] + [
+                flat[4][i, cut] if per_view else flat[4][i],
+                flat[5][i, cut],
+                flat[6][i, cut],
+            ]
             parts.append(_render(part, None if back is None else back[i, cut], per_view, width, height, *options))
     return Render(*(torch.cat(found).reshape(*lead, *found[0].shape[1:]) for found in zip(*parts)))
 
 
-def _render(tensors, background, per_view: bool, width: int, height: int, near: float, far: float, backend: str) -> Render:
+def _render(
+    tensors, background, per_view: bool, width: int, height: int, near: float, far: float, backend: str
+) -> Render:
     means, quats, scales, opacities, colors, viewmats, Ks = tensors
     lead, count = viewmats.shape[:-2], means.shape[-2]
     if not per_view:
@@ -89,9 +113,11 @@ def _render(tensors, background, per_view: bool, width: int, height: int, near: 
     if backend == "gsplat":
         from .gsplat_backend import rasterize_gsplat
 
-        blended, alpha = rasterize_gsplat(means, quats, scales, opacities, colors, viewmats, Ks, width, height, near, far)
+        blended, alpha = rasterize_gsplat(
+            means, quats, scales, opacities, colors, viewmats, Ks, width, height, near, far
+        )
     elif count == 0 or lead.numel() == 0:
-        zero = sum(t.sum() for t in (means, quats, scales, opacities, colors))      # keeps the graph whole
+        zero = sum(t.sum() for t in (means, quats, scales, opacities, colors))  # keeps the graph whole
         blended = means.new_zeros(*lead, height, width, colors.shape[-1] + 1) + zero
         alpha = blended[..., 0]
     else:
@@ -119,15 +145,19 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
     scenes, count = means.shape[:-2], means.shape[-2]
     views = viewmats.shape[-3] if viewmats.dim() >= 3 else 0
     shapes = {
-        "quats": (quats, (*scenes, count, 4)), "scales": (scales, (*scenes, count, 3)),
-        "opacities": (opacities, (*scenes, count)), "viewmats": (viewmats, (*scenes, views, 4, 4)),
+        "quats": (quats, (*scenes, count, 4)),
+        "scales": (scales, (*scenes, count, 3)),
+        "opacities": (opacities, (*scenes, count)),
+        "viewmats": (viewmats, (*scenes, views, 4, 4)),
         "Ks": (Ks, (*scenes, views, 3, 3)),
         "colors": (colors, (*scenes, *((views,) if per_view else ()), count, colors.shape[-1] if colors.dim() else 0)),
     }
     for name, (tensor, wanted) in shapes.items():
         if tuple(tensor.shape) != wanted:
-            raise InputError(f"`{name}` has shape {list(tensor.shape)}; with `means` {list(means.shape)} and {views} views "
-                             f"it must be {list(wanted)}.")
+            raise InputError(
+                f"`{name}` has shape {list(tensor.shape)}; with `means` {list(means.shape)} and {views} views "
+                f"it must be {list(wanted)}."
+            )
         if tensor.device != means.device:
             raise InputError(f"`{name}` is on {tensor.device} and `means` on {means.device}; put all on one device.")
     if int(width) < 1 or int(height) < 1:
@@ -138,8 +168,12 @@ def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height,
     finite = torch.stack([torch.isfinite(t.detach()).all() for t in named.values()])
     if not bool(finite.all()):
         bad = next(name for name, good in zip(named, finite.tolist()) if not good)
-        raise InputError(f"`{bad}` holds numbers that are not finite; NaN or infinite Gaussians and cameras cannot be drawn.")
+        raise InputError(
+            f"`{bad}` holds numbers that are not finite; NaN or infinite Gaussians and cameras cannot be drawn."
+        )
     entries = Ks.detach().flatten(-2)
     if not bool(((entries[..., 0] > 0) & (entries[..., 4] > 0) & (entries[..., 1] == 0)).all()):
-        raise InputError("`Ks` holds a focal length that is not positive or a skew; [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] "
-                         "with fx, fy above 0 would work.")
+        raise InputError(
+            "`Ks` holds a focal length that is not positive or a skew; [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] "
+            "with fx, fy above 0 would work."
+        )

@@ -1,15 +1,17 @@
 """The torch twin of the splat rasteriser: every Gaussian at every pixel, with nothing clever. It defines the result."""
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .projection import ALPHA_MAX, ALPHA_MIN, T_STOP, Projected
 
-_CHUNK_PAIRS = 1 << 18   # pixel-Gaussian pairs worked on at once; bounds the memory, with and without gradients
+_CHUNK_PAIRS = 1 << 18  # pixel-Gaussian pairs worked on at once; bounds the memory, with and without gradients
 
 
-def rasterize_dense(projected: Projected, opacities: Tensor, features: Tensor, width: int, height: int
-                    ) -> tuple[Tensor, Tensor]:
+def rasterize_dense(
+    projected: Projected, opacities: Tensor, features: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor]:
     """Blend projected Gaussians front to back at every pixel center.
 
     projected: [..., V, N]; opacities [..., N]; features [..., V, N, C] (colors and whatever else is blended like a
@@ -26,7 +28,7 @@ def rasterize_dense(projected: Projected, opacities: Tensor, features: Tensor, w
     table = torch.stack([x, y, yy / det, -xy / det, xx / det, opacity], -1)
     features = features.reshape(images, count, channels)
 
-    order = torch.where(visible, depth, torch.inf).detach().argsort(dim=-1, stable=True)   # ties: by index
+    order = torch.where(visible, depth, torch.inf).detach().argsort(dim=-1, stable=True)  # ties: by index
     table = table.gather(1, order[..., None].expand_as(table))
     features = features.gather(1, order[..., None].expand_as(features))
 
@@ -38,8 +40,11 @@ def rasterize_dense(projected: Projected, opacities: Tensor, features: Tensor, w
     needs_grad = torch.is_grad_enabled() and (table.requires_grad or features.requires_grad)
     total = height * width
     if needs_grad:
-        parts = [checkpoint(_blend, table[image], features[image], pixels[first:first + step], use_reentrant=False)
-                 for image in range(images) for first in range(0, total, step)]
+        parts = [
+            checkpoint(_blend, table[image], features[image], pixels[first : first + step], use_reentrant=False)
+            for image in range(images)
+            for first in range(0, total, step)
+        ]
         color, alpha = (torch.cat(found) for found in zip(*parts))
     else:
         color, alpha = features.new_empty(images, total, channels), features.new_empty(images, total)
@@ -53,13 +58,13 @@ def rasterize_dense(projected: Projected, opacities: Tensor, features: Tensor, w
 def _blend(table: Tensor, features: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Blend N depth-sorted Gaussians at P pixels: table [N, 6] (x, y, conic a, b, c, opacity), features [N, C]."""
     x, y, a, b, c, opacity = table.t().contiguous()
-    dx = pixels[:, 0, None] - x                                      # [P, N]
+    dx = pixels[:, 0, None] - x  # [P, N]
     dy = pixels[:, 1, None] - y
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-    # Nothing is left of an alpha beyond e^-40, and below e^-50 the exponential of some CPU libraries is 10 times slower.
+    # No alpha is left beyond e^-40, and below e^-50 the exponential of some CPU libraries is ten times slower.
     alpha = (opacity * torch.exp(-sigma.clamp(max=40.0))).clamp(max=ALPHA_MAX)
     alpha = torch.where((sigma >= 0) & (alpha >= ALPHA_MIN), alpha, 0.0)
-    after = torch.cumprod(1.0 - alpha, -1)                           # light left behind each Gaussian
+    after = torch.cumprod(1.0 - alpha, -1)  # light left behind each Gaussian
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], -1)
-    weight = alpha * before * (after > T_STOP)                       # the stop comes before the Gaussian is added
+    weight = alpha * before * (after > T_STOP)  # the stop comes before the Gaussian is added
     return weight @ features, weight.sum(-1)

@@ -1,4 +1,5 @@
 """gsplat's CUDA kernels behind the signature of our rasterisers, and the comparison that admits them."""
+
 import torch
 from torch import Tensor
 
@@ -7,33 +8,64 @@ from .dense import rasterize_dense
 from .projection import EPS2D, project
 
 
-def rasterize_gsplat(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor,
-                     Ks: Tensor, width: int, height: int, near: float, far: float) -> tuple[Tensor, Tensor]:
-    """Blended colors with camera-space z as last channel [..., V, H, W, C + 1], premultiplied, and alpha [..., V, H, W].
+def rasterize_gsplat(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    near: float,
+    far: float,
+) -> tuple[Tensor, Tensor]:
+    """Blended colors with camera-space z as last channel [..., V, H, W, C + 1], premultiplied; alpha [..., V, H, W].
 
     colors: [..., V, N, C]; the other arguments as `rasterize` takes them. Raises MissingDependency without gsplat.
     """
     try:
         from gsplat import rasterization
     except ImportError as error:
-        raise MissingDependency(f"gsplat cannot be imported ({error}); `pip install gsplat` (CUDA only), or use "
-                                '`backend="tiled"`.') from error
+        raise MissingDependency(
+            f'gsplat cannot be imported ({error}); `pip install gsplat` (CUDA only), or use `backend="tiled"`.'
+        ) from error
     lead, count, channels = viewmats.shape[:-2], means.shape[-2], colors.shape[-1]
-    views, scenes = lead[-1], lead[:-1].numel()
-    flat = [t.reshape(scenes, *t.shape[len(lead) - 1:]).contiguous()
-            for t in (means, quats, scales, opacities, colors, viewmats, Ks)]
+    scenes = lead[:-1].numel()
+    flat = [
+        t.reshape(scenes, *t.shape[len(lead) - 1 :]).contiguous()
+        for t in (means, quats, scales, opacities, colors, viewmats, Ks)
+    ]
     if count == 0 or lead.numel() == 0:
         zero = sum(t.sum() for t in flat[:5])
         return means.new_zeros(*lead, height, width, channels + 1) + zero, means.new_zeros(*lead, height, width) + zero
     blended, alphas = [], []
     for mean, quat, scale, opacity, color, viewmat, K in zip(*flat):
         image, alpha, _ = rasterization(
-            mean, quat, scale, opacity, color, viewmat, K, width, height, near_plane=near, far_plane=far, eps2d=EPS2D,
-            radius_clip=0.0, packed=False, rasterize_mode="classic", render_mode="RGB+D")
+            mean,
+            quat,
+            scale,
+            opacity,
+            color,
+            viewmat,
+            K,
+            width,
+            height,
+            near_plane=near,
+            far_plane=far,
+            eps2d=EPS2D,
+            radius_clip=0.0,
+            packed=False,
+            rasterize_mode="classic",
+            render_mode="RGB+D",
+        )
         blended.append(image)
         alphas.append(alpha[..., 0])
-    return (torch.stack(blended).reshape(*lead, height, width, channels + 1),
-            torch.stack(alphas).reshape(*lead, height, width))
+    return (
+        torch.stack(blended).reshape(*lead, height, width, channels + 1),
+        torch.stack(alphas).reshape(*lead, height, width),
+    )
 
 
 def compare(device: torch.device) -> float:
@@ -54,7 +86,9 @@ def compare(device: torch.device) -> float:
             features = torch.cat([views, projected.depth[..., None]], -1)
             blended, alpha = rasterize_dense(projected, opacities, features, width, height)
         else:
-            blended, alpha = rasterize_gsplat(means, quats, scales, opacities, views, viewmats, Ks, width, height, near, far)
+            blended, alpha = rasterize_gsplat(
+                means, quats, scales, opacities, views, viewmats, Ks, width, height, near, far
+            )
         image = torch.cat([blended, alpha[..., None]], -1)
         ramp = torch.linspace(-1, 1, image.numel(), device=device).view(image.shape)
         grads = torch.autograd.grad((image * ramp).mean(), leaves)

@@ -3,28 +3,29 @@
 Everything is kept as one tensor per scalar component ([..., V, N] each), because on a CPU many short element-wise
 operations over contiguous memory are far quicker than as many 3x3 matrix products.
 """
+
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 # The constants of the renderer; the same in the dense twin, in the tiled rasteriser and in gsplat's CUDA kernels.
-EPS2D = 0.3               # pixels^2 added to the diagonal of every 2D covariance (the low-pass filter of EWA)
-ALPHA_MIN = 1.0 / 255.0   # a Gaussian fainter than this at a pixel is not blended there
-ALPHA_MAX = 0.999         # no Gaussian is more opaque than this
-T_STOP = 1e-4             # a pixel is finished once the light that would get through is not above this
+EPS2D = 0.3  # pixels^2 added to the diagonal of every 2D covariance (the low-pass filter of EWA)
+ALPHA_MIN = 1.0 / 255.0  # a Gaussian fainter than this at a pixel is not blended there
+ALPHA_MAX = 0.999  # no Gaussian is more opaque than this
+T_STOP = 1e-4  # a pixel is finished once the light that would get through is not above this
 
 
 class Projected(NamedTuple):
     """The Gaussians of B scenes as V cameras see them; every tensor is [..., V, N]."""
 
-    x: Tensor        # center, pixels (column)
-    y: Tensor        # center, pixels (row)
-    xx: Tensor       # 2D covariance, pixels^2, with EPS2D on the diagonal
+    x: Tensor  # center, pixels (column)
+    y: Tensor  # center, pixels (row)
+    xx: Tensor  # 2D covariance, pixels^2, with EPS2D on the diagonal
     xy: Tensor
     yy: Tensor
-    det: Tensor      # xx*yy - xy^2
-    depth: Tensor    # camera-space z, world units
+    det: Tensor  # xx*yy - xy^2
+    depth: Tensor  # camera-space z, world units
     visible: Tensor  # bool: not culled; where False every other value is finite and meaningless
 
 
@@ -38,8 +39,18 @@ def rotation_entries(quats: Tensor) -> tuple[tuple[Tensor, ...], ...]:
     )
 
 
-def project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor, Ks: Tensor,
-            width: int, height: int, near: float, far: float) -> Projected:
+def project(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    near: float,
+    far: float,
+) -> Projected:
     """Project Gaussians to every camera of their scene.
 
     means [..., N, 3] world; quats [..., N, 4] wxyz; scales [..., N, 3] linear world units; opacities [..., N];
@@ -47,13 +58,13 @@ def project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, vie
     Differentiable; culling (depth outside [near, far], opacity under 1/255, degenerate covariance, off the image) is
     a mask. Source: gsplat 1.5.3 fully fused projection, classic (no antialiasing compensation).
     """
-    fx, fy = Ks[..., 0, 0, None], Ks[..., 1, 1, None]                # [..., V, 1]
+    fx, fy = Ks[..., 0, 0, None], Ks[..., 1, 1, None]  # [..., V, 1]
     cx, cy = Ks[..., 0, 2, None], Ks[..., 1, 2, None]
     rot = viewmats[..., :3, :3]
-    in_camera = rot @ means.transpose(-1, -2).unsqueeze(-3) + viewmats[..., :3, 3:]   # [..., V, 3, N]
-    px, py, pz = in_camera.unbind(-2)                                # [..., V, N]
+    in_camera = rot @ means.transpose(-1, -2).unsqueeze(-3) + viewmats[..., :3, 3:]  # [..., V, 3, N]
+    px, py, pz = in_camera.unbind(-2)  # [..., V, N]
     in_front = (pz >= near) & (pz <= far)
-    z = torch.where(in_front, pz, 1.0)                               # keeps what is culled finite
+    z = torch.where(in_front, pz, 1.0)  # keeps what is culled finite
     inv_z = 1.0 / z
     tan_x, tan_y = px * inv_z, py * inv_z
 
@@ -65,10 +76,10 @@ def project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, vie
     jxz, jyz = -jx * clamped_x, -jy * clamped_y
 
     s = scales.unbind(-1)
-    axes = [[entry * s[k] for k, entry in enumerate(row)] for row in rotation_entries(quats)]     # R S, [..., N]
-    axes = [[entry.unsqueeze(-2) for entry in row] for row in axes]                               # [..., 1, N]
-    w = [[rot[..., i, j, None] for j in range(3)] for i in range(3)]                              # [..., V, 1]
-    row_x = [jx * w[0][j] + jxz * w[2][j] for j in range(3)]                                      # J W, [..., V, N]
+    axes = [[entry * s[k] for k, entry in enumerate(row)] for row in rotation_entries(quats)]  # R S, [..., N]
+    axes = [[entry.unsqueeze(-2) for entry in row] for row in axes]  # [..., 1, N]
+    w = [[rot[..., i, j, None] for j in range(3)] for i in range(3)]  # [..., V, 1]
+    row_x = [jx * w[0][j] + jxz * w[2][j] for j in range(3)]  # J W, [..., V, N]
     row_y = [jy * w[1][j] + jyz * w[2][j] for j in range(3)]
     ax = [row_x[0] * axes[0][k] + row_x[1] * axes[1][k] + row_x[2] * axes[2][k] for k in range(3)]
     ay = [row_y[0] * axes[0][k] + row_y[1] * axes[1][k] + row_y[2] * axes[2][k] for k in range(3)]
@@ -79,10 +90,18 @@ def project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, vie
     x, y = fx * tan_x + cx, fy * tan_y + cy
 
     with torch.no_grad():
-        reach = opacity_reach(opacities).unsqueeze(-2)               # in standard deviations, [..., 1, N]
+        reach = opacity_reach(opacities).unsqueeze(-2)  # in standard deviations, [..., 1, N]
         rx, ry = torch.ceil(reach * xx.sqrt()), torch.ceil(reach * yy.sqrt())
-        visible = (in_front & (det > 0) & (det < torch.inf) & (opacities.unsqueeze(-2) >= ALPHA_MIN)
-                   & (x + rx > 0) & (x - rx < width) & (y + ry > 0) & (y - ry < height))
+        visible = (
+            in_front
+            & (det > 0)
+            & (det < torch.inf)
+            & (opacities.unsqueeze(-2) >= ALPHA_MIN)
+            & (x + rx > 0)
+            & (x - rx < width)
+            & (y + ry > 0)
+            & (y - ry < height)
+        )
     det = torch.where(visible, det, 1.0)
     return Projected(x, y, xx, xy, yy, det, pz, visible)
 

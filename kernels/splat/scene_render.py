@@ -1,5 +1,6 @@
 """Pictures of the scene's own value objects."""
-from typing import Callable, Sequence
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,8 +11,14 @@ from .api import Render, rasterize
 from .sh import evaluate_sh
 
 
-def render_splats(splats: Splats, cameras: Cameras, *, background: Sequence[float] | Tensor | None = None,
-                  backend: str = "auto", callback: Callable[[int, int], None] | None = None) -> Render:
+def render_splats(
+    splats: Splats,
+    cameras: Cameras,
+    *,
+    background: Sequence[float] | Tensor | None = None,
+    backend: str = "auto",
+    callback: Callable[[int, int], None] | None = None,
+) -> Render:
     """Draw `splats` from every camera, in the world frame both share (Z up), with view-dependent color.
 
     background: an RGB color, None leaves the colors premultiplied by alpha. Camera by camera, so that memory does not
@@ -21,10 +28,22 @@ def render_splats(splats: Splats, cameras: Cameras, *, background: Sequence[floa
     centers = cameras.centers
     parts = []
     for i in range(len(cameras)):
-        colors = evaluate_sh(splats.sh, splats.means, centers[i:i + 1])
-        parts.append(rasterize(splats.means, splats.quats, splats.scales, splats.opacities, colors,
-                               cameras.world_to_camera[i:i + 1], cameras.intrinsics[i:i + 1], cameras.width,
-                               cameras.height, background=background, backend=backend))
+        colors = evaluate_sh(splats.sh, splats.means, centers[i : i + 1])
+        parts.append(
+            rasterize(
+                splats.means,
+                splats.quats,
+                splats.scales,
+                splats.opacities,
+                colors,
+                cameras.world_to_camera[i : i + 1],
+                cameras.intrinsics[i : i + 1],
+                cameras.width,
+                cameras.height,
+                background=background,
+                backend=backend,
+            )
+        )
         if callback:
             callback(i + 1, len(cameras))
     if not parts:

@@ -4,6 +4,7 @@ A Gaussian matters where its alpha reaches 1/255: inside an ellipse. For every r
 columns of tiles it covers there follow in closed form, so the lists hold no pair for the empty corners of a bounding
 box. Where an image has more pairs than memory should hold, it is cut into bands of tile rows.
 """
+
 from typing import NamedTuple
 
 import torch
@@ -11,31 +12,31 @@ from torch import Tensor
 
 from .projection import ALPHA_MIN, Projected
 
-_SLACK = 1e-3   # pixels by which the ellipses are widened: more than rounding takes away
+_SLACK = 1e-3  # pixels by which the ellipses are widened: more than rounding takes away
 
 
 class Footprints(NamedTuple):
-    """The visible Gaussians of all images [M], nearest first, as ellipses. Tile rows are numbered through all images."""
+    """The visible Gaussians of all images [M], nearest first, as ellipses; tile rows count through all images."""
 
-    item: Tensor       # int64: index into the flattened [images * N] Gaussians
-    x: Tensor          # center, pixels
+    item: Tensor  # int64: index into the flattened [images * N] Gaussians
+    x: Tensor  # center, pixels
     y: Tensor
-    slope: Tensor      # how far the middle of the ellipse moves right for each pixel down
-    extent_y: Tensor   # half height
-    tangent: Tensor    # height, from the center, at which the ellipse is farthest right
-    half: Tensor       # squared half width at the height of the center
-    origin: Tensor     # int64: number of the first tile row of its image
-    first: Tensor      # int64: first and last tile row within the image
+    slope: Tensor  # how far the middle of the ellipse moves right for each pixel down
+    extent_y: Tensor  # half height
+    tangent: Tensor  # height, from the center, at which the ellipse is farthest right
+    half: Tensor  # squared half width at the height of the center
+    origin: Tensor  # int64: number of the first tile row of its image
+    first: Tensor  # int64: first and last tile row within the image
     last: Tensor
-    columns: Tensor    # int64: tile columns of the bounding box
+    columns: Tensor  # int64: tile columns of the bounding box
 
 
 class TileLists(NamedTuple):
     """Every (tile, Gaussian) pair that can matter, tile after tile, each tile nearest first."""
 
-    item: Tensor      # [pairs] int64: index into the flattened [images * N] Gaussians
-    start: Tensor     # [tiles] int64: where the list of a tile begins in `item`
-    length: Tensor    # [tiles] int64
+    item: Tensor  # [pairs] int64: index into the flattened [images * N] Gaussians
+    start: Tensor  # [tiles] int64: where the list of a tile begins in `item`
+    length: Tensor  # [tiles] int64
 
 
 def footprints(projected: Projected, opacities: Tensor, width: int, height: int, tile: int) -> Footprints:
@@ -44,16 +45,27 @@ def footprints(projected: Projected, opacities: Tensor, width: int, height: int,
     item = projected.visible.reshape(-1).nonzero().squeeze(-1)
     depth = projected.depth.reshape(-1)[item]
     if depth.dtype == torch.float32:
-        depth = depth.view(torch.int32)     # positive floats order like their bit patterns; integers sort quicker
-    item = item[torch.sort(depth, stable=True).indices]                       # ties stay in index order
+        depth = depth.view(torch.int32)  # positive floats order like their bit patterns; integers sort quicker
+    item = item[torch.sort(depth, stable=True).indices]  # ties stay in index order
     x, y, xx, xy, yy, det = (t.reshape(-1)[item] for t in projected[:6])
     level = 2.0 * torch.log(opacities.reshape(-1)[item] / ALPHA_MIN).clamp(min=0) * 1.0001 + 1e-3
     extent_x, extent_y = (level * xx).sqrt(), (level * yy).sqrt()
     first, last = _covered(y - extent_y, y + extent_y, height, tile)
     left, right = _covered(x - extent_x, x + extent_x, width, tile)
     image = torch.div(item, max(count, 1), rounding_mode="floor")
-    return Footprints(item, x, y, xy / yy, extent_y, xy / xx * extent_x, det / yy * level,
-                      image * tile_count(height, tile), first, last, (right - left + 1).clamp(min=0))
+    return Footprints(
+        item,
+        x,
+        y,
+        xy / yy,
+        extent_y,
+        xy / xx * extent_x,
+        det / yy * level,
+        image * tile_count(height, tile),
+        first,
+        last,
+        (right - left + 1).clamp(min=0),
+    )
 
 
 def tile_count(size: int, tile: int) -> int:

@@ -31,9 +31,17 @@ def failing(case):
     return run
 
 
-FAKE = Op("fake", "adds numbers", {"S": dict(count=4), "M": dict(count=8)},
-          (Contender("ours", adder(0)), Contender("theirs", adder(0.5), note="adds a half"), Contender("absent", absent),
-           Contender("small only", adder(0), sizes=("S",))))
+FAKE = Op(
+    "fake",
+    "adds numbers",
+    {"S": dict(count=4), "M": dict(count=8)},
+    (
+        Contender("ours", adder(0)),
+        Contender("theirs", adder(0.5), note="adds a half"),
+        Contender("absent", absent),
+        Contender("small only", adder(0), sizes=("S",)),
+    ),
+)
 
 
 class InProcess:
@@ -72,7 +80,9 @@ def test_a_table(monkeypatch):
     assert theirs["ratio"] == pytest.approx(theirs["wall_median"] / ours["wall_median"])
     assert theirs["ratio_cpu"] == pytest.approx(theirs["cpu_median"] / ours["cpu_median"])
     assert theirs["difference"] == {"sum": 0.5, "own": 0.0}
-    assert gone["missing"] == "a library is not installed; pip install it" and small["missing"] == "left out at this size"
+    assert (
+        gone["missing"] == "a library is not installed; pip install it" and small["missing"] == "left out at this size"
+    )
     json.dumps(table)
     text = bench.as_text(FAKE, table)
     assert "adds a half" in text and "sum 5.0e-01" in text and "pip install it" in text

@@ -16,7 +16,9 @@ def scene(seed=0, lead=(), views=2, count=40, width=40, height=32, size=0.08, ch
     azimuth = 2 * math.pi * torch.rand(*lead, views, generator=g)
     eye = 1.4 * torch.stack([azimuth.cos(), azimuth.sin(), 0.5 * torch.rand(*lead, views, generator=g)], -1)
     forward = torch.nn.functional.normalize(-eye, dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 0, 1]).expand_as(forward)), dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(forward, torch.tensor([0.0, 0, 1]).expand_as(forward)), dim=-1
+    )
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
     viewmats = torch.eye(4).repeat(*lead, views, 1, 1)
     viewmats[..., :3, :3] = rotation
@@ -39,5 +41,9 @@ def assert_same(a, b, atol=3e-5, share=0.999):
     error = (a - b).abs().amax(-1).flatten().sort().values
     assert error[-1] < 0.02, f"worst pixel {error[-1]:.1e}"
     if len(error):
-        at = error[min(len(error) - 1, int(share * len(error)))] if len(error) > 1000 else error[-2 if len(error) > 1 else -1]
+        at = (
+            error[min(len(error) - 1, int(share * len(error)))]
+            if len(error) > 1000
+            else error[-2 if len(error) > 1 else -1]
+        )
         assert at <= atol, f"{at:.1e} at the {share:%} of pixels"

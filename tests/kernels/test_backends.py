@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from splat_scenes import planes, scene
 
 from sightline.kernels import backends
 from sightline.kernels.backends import Accelerator
 from sightline.kernels.splat import rasterize
 from sightline.scene.errors import MissingDependency
-
-from splat_scenes import planes, scene
 
 # A gsplat that computes with our own twin, and variants of it that do not.
 GSPLAT = """
@@ -67,7 +66,9 @@ def test_one_that_agrees(gsplat):
     inputs, *cameras = scene(1, (2,), 2, 40)
     found = rasterize(*inputs, *cameras, backend="gsplat", background=(0.3, 0.2, 0.1))
     assert len(module.calls) > before
-    torch.testing.assert_close(planes(found), planes(rasterize(*inputs, *cameras, backend="dense", background=(0.3, 0.2, 0.1))))
+    torch.testing.assert_close(
+        planes(found), planes(rasterize(*inputs, *cameras, backend="dense", background=(0.3, 0.2, 0.1)))
+    )
     leaves = [t[:, :0].requires_grad_() for t in inputs]
     empty = rasterize(*leaves, *cameras, backend="gsplat")
     assert not empty.alpha.any() and empty.color.shape == (2, 2, 32, 40, 3)
@@ -80,7 +81,9 @@ def test_the_cpu_never_asks_for_it(gsplat):
     assert "gsplat" not in backends._verdicts
 
 
-@pytest.mark.parametrize("image", ["image * 1.01", "image.flip(-2)", "image * float('nan')", "image.detach() + 0 * image"])
+@pytest.mark.parametrize(
+    "image", ["image * 1.01", "image.flip(-2)", "image * float('nan')", "image.detach() + 0 * image"]
+)
 def test_one_that_disagrees(gsplat, image):
     gsplat(GSPLAT.format(image=image))
     assert not backends.usable("gsplat")
@@ -93,7 +96,10 @@ def test_one_that_disagrees(gsplat, image):
     [
         ("raise OSError('libcudart.so.12: cannot open shared object file')", "OSError: libcudart.so.12"),
         ("import a_library_that_is_not_there", "ModuleNotFoundError"),
-        ("def rasterization(*args, **options):\n    raise RuntimeError('no kernel image\\nfor this device')", "no kernel image for this"),
+        (
+            "def rasterization(*args, **options):\n    raise RuntimeError('no kernel image\\nfor this device')",
+            "no kernel image for this",
+        ),
         ("x = 1", "MissingDependency"),
     ],
 )
@@ -105,7 +111,9 @@ def test_one_that_is_broken(gsplat, text, reason):
 
 
 def test_one_that_is_not_there():
-    backends.register(Accelerator("nothing", "an operation", "a_library_that_is_not_there", lambda device: 0.0, install="pip x"))
+    backends.register(
+        Accelerator("nothing", "an operation", "a_library_that_is_not_there", lambda device: 0.0, install="pip x")
+    )
     try:
         assert "nothing" not in backends.found() and not backends.usable("nothing")
         found = next(e for e in backends.report() if e["name"] == "nothing")

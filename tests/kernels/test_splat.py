@@ -6,12 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splat_scenes import assert_same, planes, scene
 
-from sightline.kernels.splat import rasterize, release_memory
+from sightline.kernels.splat import blend, rasterize, release_memory
 from sightline.kernels.splat import tiled as tiled_module
 from sightline.scene.errors import InputError
-
-from splat_scenes import assert_same, planes, scene
 
 EYE = torch.eye(4)[None]
 K = torch.tensor([[[20.0, 0, 8.5], [0, 20.0, 8.5], [0, 0, 1]]])
@@ -57,7 +56,12 @@ def test_a_scene_of_a_thousand_splats_a_pixel():
 def test_nothing_to_draw(backend):
     inputs, viewmats, Ks, width, height = scene(0, (2,), 3, 0)
     render = rasterize(*inputs, viewmats, Ks, width, height, backend=backend, background=(0.2, 0.4, 0.6))
-    assert render.color.shape == (2, 3, height, width, 3) and render.alpha.shape == render.depth.shape == (2, 3, height, width)
+    assert render.color.shape == (2, 3, height, width, 3) and render.alpha.shape == render.depth.shape == (
+        2,
+        3,
+        height,
+        width,
+    )
     assert torch.equal(render.color, torch.tensor([0.2, 0.4, 0.6]).expand_as(render.color))
     assert not render.alpha.any() and not render.depth.any()
 
@@ -66,17 +70,22 @@ def test_nothing_to_draw(backend):
 @pytest.mark.parametrize(
     "change",
     [
-        dict(means=torch.tensor([[0.0, 0, -1]])),                  # behind the camera
-        dict(means=torch.tensor([[0.0, 0, 0.009]])),               # nearer than near
-        dict(means=torch.tensor([[0.0, 0, 0]])),                   # in the camera
-        dict(means=torch.tensor([[9.0, 0, 1]])),                   # off the image
-        dict(opacities=torch.tensor([1 / 255 - 1e-5])),            # too faint
+        dict(means=torch.tensor([[0.0, 0, -1]])),  # behind the camera
+        dict(means=torch.tensor([[0.0, 0, 0.009]])),  # nearer than near
+        dict(means=torch.tensor([[0.0, 0, 0]])),  # in the camera
+        dict(means=torch.tensor([[9.0, 0, 1]])),  # off the image
+        dict(opacities=torch.tensor([1 / 255 - 1e-5])),  # too faint
         dict(opacities=torch.tensor([0.0])),
     ],
 )
 def test_culled(backend, change):
-    inputs = dict(means=torch.tensor([[0.0, 0, 1]]), quats=torch.tensor([[1.0, 0, 0, 0]]), scales=torch.full((1, 3), 0.1),
-                  opacities=torch.tensor([0.9]), colors=torch.ones(1, 3))
+    inputs = dict(
+        means=torch.tensor([[0.0, 0, 1]]),
+        quats=torch.tensor([[1.0, 0, 0, 0]]),
+        scales=torch.full((1, 3), 0.1),
+        opacities=torch.tensor([0.9]),
+        colors=torch.ones(1, 3),
+    )
     assert rasterize(**inputs, viewmats=EYE, Ks=K, width=17, height=17, backend=backend).alpha.max() > 0.8
     leaves = {name: t.clone().requires_grad_() for name, t in {**inputs, **change}.items()}
     render = rasterize(**leaves, viewmats=EYE, Ks=K, width=17, height=17, backend=backend)
@@ -98,8 +107,18 @@ def test_a_covariance_that_overflows_is_culled(backend):
 def test_one_gaussian_by_hand(backend):
     """An isotropic Gaussian on the axis: sigma^2 = (f s / z)^2 + 0.3 pixels^2."""
     z, scale, opacity = 2.0, 0.2, 0.7
-    render = rasterize(torch.tensor([[0.0, 0, z]]), torch.tensor([[2.0, 0, 0, 0]]), torch.full((1, 3), scale),
-                       torch.tensor([opacity]), torch.tensor([[0.1, 0.5, 0.9]]), EYE, K, 17, 17, backend=backend)
+    render = rasterize(
+        torch.tensor([[0.0, 0, z]]),
+        torch.tensor([[2.0, 0, 0, 0]]),
+        torch.full((1, 3), scale),
+        torch.tensor([opacity]),
+        torch.tensor([[0.1, 0.5, 0.9]]),
+        EYE,
+        K,
+        17,
+        17,
+        backend=backend,
+    )
     variance = (20 * scale / z) ** 2 + 0.3
     axis = torch.arange(17) + 0.5 - 8.5
     alpha = opacity * torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * variance))
@@ -111,14 +130,28 @@ def test_one_gaussian_by_hand(backend):
 
 @pytest.mark.parametrize("backend", ["dense", "tiled"])
 def test_alpha_cap_and_stop(backend):
-    """Opaque layers: alpha is capped at 0.999, and a Gaussian that would leave at most 1e-4 of the light is not added."""
+    """Alpha is capped at 0.999, and a Gaussian that would leave at most 1e-4 of the light is not added."""
     depths = torch.tensor([1.0, 2.0, 3.0])
     means = torch.stack([torch.zeros(3), torch.zeros(3), depths], -1)
     colors = torch.eye(3)
-    for opacities, expected in [([1.0, 1.0, 1.0], [0.999, 0, 0]), ([0.5, 0.9, 0.9], [0.5, 0.45, 0.045]),
-                                ([0.99, 0.995, 0.5], [0.99, 0, 0]), ([0.99, 0.98, 0.4], [0.99, 0.0098, 0.00008])]:
-        render = rasterize(means, torch.tensor([[1.0, 0, 0, 0]]).expand(3, 4), torch.full((3, 3), 0.5),
-                           torch.tensor(opacities), colors, EYE, K, 17, 17, backend=backend)
+    for opacities, expected in [
+        ([1.0, 1.0, 1.0], [0.999, 0, 0]),
+        ([0.5, 0.9, 0.9], [0.5, 0.45, 0.045]),
+        ([0.99, 0.995, 0.5], [0.99, 0, 0]),
+        ([0.99, 0.98, 0.4], [0.99, 0.0098, 0.00008]),
+    ]:
+        render = rasterize(
+            means,
+            torch.tensor([[1.0, 0, 0, 0]]).expand(3, 4),
+            torch.full((3, 3), 0.5),
+            torch.tensor(opacities),
+            colors,
+            EYE,
+            K,
+            17,
+            17,
+            backend=backend,
+        )
         torch.testing.assert_close(render.color[0, 8, 8], torch.tensor(expected), atol=2e-6, rtol=0)
         torch.testing.assert_close(render.alpha[0, 8, 8], torch.tensor(sum(expected)), atol=2e-6, rtol=0)
 
@@ -126,8 +159,18 @@ def test_alpha_cap_and_stop(backend):
 @pytest.mark.parametrize("backend", ["dense", "tiled"])
 def test_equal_depths_are_drawn_in_index_order(backend):
     means = torch.tensor([[0.0, 0, 1]]).expand(4, 3)
-    render = rasterize(means, torch.tensor([[1.0, 0, 0, 0]]).expand(4, 4), torch.full((4, 3), 0.2), torch.full((4,), 0.5),
-                       torch.eye(4), EYE, K, 17, 17, backend=backend)
+    render = rasterize(
+        means,
+        torch.tensor([[1.0, 0, 0, 0]]).expand(4, 4),
+        torch.full((4, 3), 0.2),
+        torch.full((4,), 0.5),
+        torch.eye(4),
+        EYE,
+        K,
+        17,
+        17,
+        backend=backend,
+    )
     torch.testing.assert_close(render.color[0, 8, 8], torch.tensor([0.5, 0.25, 0.125, 0.0625]), atol=1e-6, rtol=0)
 
 
@@ -171,7 +214,7 @@ def test_colors_of_each_view():
     colors = torch.rand(3, 50, 3, generator=torch.Generator().manual_seed(0))
     together = rasterize(*inputs[:4], colors, viewmats, Ks, width, height)
     for view in range(3):
-        alone = rasterize(*inputs[:4], colors[view], viewmats[view:view + 1], Ks[view:view + 1], width, height)
+        alone = rasterize(*inputs[:4], colors[view], viewmats[view : view + 1], Ks[view : view + 1], width, height)
         torch.testing.assert_close(together.color[view], alone.color[0], atol=2e-6, rtol=0)
 
 
@@ -204,12 +247,12 @@ def test_memory_of_a_step_serves_the_next():
     for _ in range(3):
         render = rasterize(*inputs, viewmats, Ks, width, height)
         grads.append(torch.autograd.grad(render.color.square().sum(), inputs))
-    assert len(tiled_module._arenas) == 1
+    assert len(blend._arenas) == 1
     for again in grads[1:]:
         for a, b in zip(grads[0], again):
             assert torch.equal(a, b)
     release_memory()
-    assert not tiled_module._arenas
+    assert not blend._arenas
 
 
 def bad(**change):

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-
-from sightline.kernels.splat import rasterize
-from sightline.kernels.splat import tiled as tiled_module
-
 from splat_scenes import planes, scene
+
+from sightline.kernels.splat import blend, rasterize
+from sightline.kernels.splat import tiled as tiled_module
 
 NAMES = ("means", "quats", "scales", "opacities", "colors")
 
@@ -25,7 +24,9 @@ def assert_gradients(found, expected, tolerance=2e-4):
         assert error <= tolerance, f"{name}: {error:.1e} of the largest"
 
 
-@pytest.mark.parametrize("seed, size, count", [(0, 0.02, 300), (1, 0.08, 100), (2, 0.3, 60), (3, 0.1, 700), (4, 1e-4, 50)])
+@pytest.mark.parametrize(
+    "seed, size, count", [(0, 0.02, 300), (1, 0.08, 100), (2, 0.3, 60), (3, 0.1, 700), (4, 1e-4, 50)]
+)
 def test_tiled_is_dense(seed, size, count):
     args = scene(seed, (2,), 2, count, 37, 29, size)
     assert_gradients(gradients(args, "tiled"), gradients(args, "dense"))
@@ -33,7 +34,9 @@ def test_tiled_is_dense(seed, size, count):
 
 def test_with_a_background():
     args = scene(5, (), 2, 80)
-    assert_gradients(gradients(args, "tiled", background=[1.0, 0.5, 0.2]), gradients(args, "dense", background=[1.0, 0.5, 0.2]))
+    assert_gradients(
+        gradients(args, "tiled", background=[1.0, 0.5, 0.2]), gradients(args, "dense", background=[1.0, 0.5, 0.2])
+    )
 
 
 def test_without_kept_weights(monkeypatch):
@@ -41,8 +44,8 @@ def test_without_kept_weights(monkeypatch):
     args = scene(6, (2,), 2, 400, 40, 40)
     kept = gradients(args, "tiled")
     for allowed in (0, 1 << 20):
-        monkeypatch.setattr(tiled_module, "_SAVE_BYTES", allowed)
-        tiled_module.release_memory()
+        monkeypatch.setattr(blend, "_SAVE_BYTES", allowed)
+        blend.release_memory()
         for a, b in zip(gradients(args, "tiled"), kept):
             assert torch.equal(a, b)
 
@@ -60,7 +63,7 @@ def test_a_graph_walked_twice():
     inputs = [t.requires_grad_() for t in inputs]
     loss = rasterize(*inputs, *cameras, backend="tiled").color.square().sum()
     first = torch.autograd.grad(loss, inputs, retain_graph=True)
-    gradients(scene(8, (), 2, 100), "tiled")                # another step uses the memory in between
+    gradients(scene(8, (), 2, 100), "tiled")  # another step uses the memory in between
     for a, b in zip(torch.autograd.grad(loss, inputs), first):
         assert torch.equal(a, b)
 
@@ -85,8 +88,18 @@ def test_no_gradient_through_the_cap(backend):
     means = torch.tensor([[0.0, 0, 1]])
     opacities = torch.tensor([1.5], requires_grad=True)
     viewmats, Ks = torch.eye(4)[None], torch.tensor([[[20.0, 0, 8.5], [0, 20.0, 8.5], [0, 0, 1]]])
-    render = rasterize(means, torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.2), opacities, torch.ones(1, 3), viewmats,
-                       Ks, 17, 17, backend=backend)
+    render = rasterize(
+        means,
+        torch.tensor([[1.0, 0, 0, 0]]),
+        torch.full((1, 3), 0.2),
+        opacities,
+        torch.ones(1, 3),
+        viewmats,
+        Ks,
+        17,
+        17,
+        backend=backend,
+    )
     capped = torch.autograd.grad(render.alpha[0, 8, 8], opacities, retain_graph=True)[0]
     free = torch.autograd.grad(render.alpha[0, 8, 14], opacities)[0]
     assert capped == 0 and free > 0.1

@@ -16,9 +16,12 @@ C1 = math.sqrt(3 / (4 * math.pi))
 def splats(seed=0, count=60, degree=0):
     g = torch.Generator().manual_seed(seed)
     return Splats(
-        (torch.rand(count, 3, generator=g) - 0.5), 0.03 + 0.05 * torch.rand(count, 3, generator=g),
-        torch.nn.functional.normalize(torch.randn(count, 4, generator=g), dim=-1), torch.rand(count, generator=g),
-        torch.randn(count, (degree + 1) ** 2, 3, generator=g) * 0.4)
+        (torch.rand(count, 3, generator=g) - 0.5),
+        0.03 + 0.05 * torch.rand(count, 3, generator=g),
+        torch.nn.functional.normalize(torch.randn(count, 4, generator=g), dim=-1),
+        torch.rand(count, generator=g),
+        torch.randn(count, (degree + 1) ** 2, 3, generator=g) * 0.4,
+    )
 
 
 def test_degree_0_is_the_color_of_all_directions():
@@ -45,8 +48,12 @@ def test_turned_splats_look_the_same_from_turned_cameras(degree):
     turn = turn * torch.linalg.det(turn)
     centers = torch.tensor([[2.0, 0, 1], [0, -3.0, 0.5]])
     turned = s.rotated(turn)
-    torch.testing.assert_close(evaluate_sh(turned.sh, turned.means, centers @ turn.mT),
-                               evaluate_sh(s.sh, s.means, centers), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        evaluate_sh(turned.sh, turned.means, centers @ turn.mT),
+        evaluate_sh(s.sh, s.means, centers),
+        atol=2e-5,
+        rtol=1e-4,
+    )
 
 
 def test_gradient_reaches_the_coefficients():
@@ -63,8 +70,18 @@ def test_render_splats(degree):
     render = render_splats(s, cameras, background=(1, 1, 1), callback=lambda *a: seen.append(a))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     colors = evaluate_sh(s.sh, s.means, cameras.centers)
-    whole = rasterize(s.means, s.quats, s.scales, s.opacities, colors, cameras.world_to_camera, cameras.intrinsics, 40, 32,
-                      background=(1, 1, 1))
+    whole = rasterize(
+        s.means,
+        s.quats,
+        s.scales,
+        s.opacities,
+        colors,
+        cameras.world_to_camera,
+        cameras.intrinsics,
+        40,
+        32,
+        background=(1, 1, 1),
+    )
     assert render.color.shape == (3, 32, 40, 3) and render.alpha.max() > 0.5
     for a, b in zip(render, whole):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
