@@ -259,6 +259,4 @@ def load_cascade(
 
     roots = [Path(root) for root in search]
     models = {role: loader(find_model(value, folder, roots)) for role, value in args["models"].items() if value}
-    return Cascade(
-        CascadeConfig.from_args(args), models, image_encoder, naf, device=device, low_vram=low_vram
-    )
+    return Cascade(CascadeConfig.from_args(args), models, image_encoder, naf, device=device, low_vram=low_vram)

@@ -29,6 +29,7 @@ class Condition:
     def to(self, device) -> Condition:
         def move(v):
             return v if v is None else [t.to(device) for t in v] if isinstance(v, (list, tuple)) else v.to(device)
+
         return replace(self, tokens=move(self.tokens), projected=move(self.projected), color=move(self.color))
 
 
@@ -38,8 +39,10 @@ AnyCondition = Tensor | Sequence[Tensor] | Condition
 def negative(cond: AnyCondition) -> AnyCondition:
     """The unconditional twin: zeros of the same shapes, projected features included (their linear bias remains)."""
     if isinstance(cond, Condition):
+
         def zeros(v):
             return None if v is None else negative(v)
+
         return Condition(negative(cond.tokens), zeros(cond.projected), zeros(cond.color))
     if isinstance(cond, (list, tuple)):
         return [torch.zeros_like(c) for c in cond]
@@ -49,8 +52,10 @@ def negative(cond: AnyCondition) -> AnyCondition:
 def concatenate(first: AnyCondition, second: AnyCondition) -> AnyCondition:
     """Two conditions as one batch: the items of `first`, then those of `second`."""
     if isinstance(first, Condition):
+
         def both(a, b):
             return None if a is None else concatenate(a, b)
+
         return Condition(
             both(first.tokens, second.tokens), both(first.projected, second.projected), both(first.color, second.color)
         )
@@ -83,9 +88,7 @@ def _as_condition(cond: AnyCondition, cfg: FlowConfig) -> tuple[Condition, Tenso
         cond = Condition(cond)
     for tokens in cond.tokens if isinstance(cond.tokens, (list, tuple)) else [cond.tokens]:
         if tokens.shape[-1] != cfg.cond_channels:
-            raise InputError(
-                f"The image tokens are {tokens.shape[-1]} wide; this model takes {cfg.cond_channels}."
-            )
+            raise InputError(f"The image tokens are {tokens.shape[-1]} wide; this model takes {cfg.cond_channels}.")
     return cond, _projected(cond, cfg)
 
 

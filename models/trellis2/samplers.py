@@ -193,4 +193,3 @@ def sparse_velocity(
         return model(both, times, concatenate(cond, neg_cond), twice).feats.chunk(2)
 
     return velocity, pair
-

@@ -272,4 +272,3 @@ class ShapeEncoder(SparseVaeEncoder):
         """coords [N, 4] int32, dual vertices [N, 3] in voxel units [0, 1], crossing flags [N, 3] bool."""
         feats = torch.cat([vertices - 0.5, intersected.to(vertices.dtype) - 0.5], dim=-1)
         return self(SparseTensor(feats, coords, batch_size))
-

@@ -90,5 +90,3 @@ class SparseStructureFlow(nn.Module):
             h = block(h, mod, context, phases)
         h = F.layer_norm(h.to(x.dtype), h.shape[-1:])
         return self.out_layer(h).transpose(1, 2).reshape(x.shape[0], cfg.out_channels, *x.shape[2:])
-
-
