@@ -17,7 +17,8 @@ class WeightsFile:
 class Weights:
     """A set of weights: what it is called here, where it comes from, under which licence, and what it was trained for.
 
-    ``path`` is where embedded weights lie; None for weights the user has to bring.
+    ``parameters`` is their number where it is fixed; ``path`` is where embedded weights lie, None for weights the user has
+    to bring.
     """
 
     name: str
@@ -25,6 +26,6 @@ class Weights:
     source: str
     licence: str
     files: tuple[WeightsFile, ...]
-    parameters: int
     domain: str
+    parameters: int | None = None
     path: Path | None = None

@@ -24,7 +24,6 @@ TINY = Weights(
     source="part of this repository, trained by training/sparsegen on training/procedural",
     licence="Apache-2.0",
     files=(WeightsFile(EMBEDDED_PATH.name),),
-    parameters=0,
     domain="toy-like objects, 64x64 pictures, camera distance 1.3, field of view 52 degrees, white background",
     path=EMBEDDED_PATH,
 )
