@@ -1,6 +1,7 @@
 """What ComfyUI loads: thin nodes over the library. `host` is the only file that knows ComfyUI's own modules."""
 
 from . import host
+from .examples import ExamplePicture
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
@@ -14,6 +15,7 @@ NODES = [
     SparseQuerySplatSampler,
     SplatTurntable,
     SaveSplat,
+    ExamplePicture,
     SelfCheck,
 ]
 

@@ -271,13 +271,14 @@ def show_text(text: str) -> dict:
     return ui.PreviewText(text).as_dict()
 
 
-def tell(node: type, text: str) -> None:
+def tell(text: str) -> None:
     """Write a line on the running node."""
+    from comfy_execution.utils import get_executing_context
     from server import PromptServer
 
-    server = getattr(PromptServer, "instance", None)
-    if server is not None and node.hidden is not None and node.hidden.unique_id:
-        server.send_progress_text(text, node.hidden.unique_id)
+    server, running = getattr(PromptServer, "instance", None), get_executing_context()
+    if server is not None and running is not None:
+        server.send_progress_text(text, running.node_id)
 
 
 def check_prefix(prefix: str) -> None:

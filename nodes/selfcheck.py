@@ -44,4 +44,5 @@ class SelfCheck(io.ComfyNode):
     @host.one_sentence
     def execute(cls) -> io.NodeOutput:
         text = as_text(self_check() | {"host": host.about()})
+        host.tell(text)
         return io.NodeOutput(text, ui=host.show_text(text))

@@ -57,7 +57,7 @@ class SparseGenLoader(io.ComfyNode):
         source = EMBEDDED if weights == EMBEDDED else host.weight_path(host.SPARSEGEN_FOLDER, weights)
         network, info = load_sparsegen(source)
         text = f"{info.parameters / 1e6:.1f} M parameters, {info.config.num_gaussians} Gaussians\n{licence_of(weights)}"
-        host.tell(cls, text)
+        host.tell(text)
         return io.NodeOutput(host.LoadedModel.wrap(network, info), ui=host.show_text(text))
 
 
@@ -118,5 +118,5 @@ class SparseQuerySplatSampler(io.ComfyNode):
             network, views.images, views.cameras, virtual_cameras,
             steps=steps, seed=seed, noise_scale=noise, callback=host.Progress(steps),
         )  # fmt: skip
-        host.tell(cls, f"{len(splats):,} splats")
+        host.tell(f"{len(splats):,} splats")
         return io.NodeOutput(host.splat(splats))

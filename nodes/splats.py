@@ -141,5 +141,5 @@ class SaveSplat(io.ComfyNode):
         host.check_prefix(filename_prefix)
         encoded = [encode_splats(item, f"splat.{format}", frame="y_down_front") for item in host.splats(splat)]
         saved = [host.save_output(filename_prefix, f".{format}", data) for data in encoded]
-        host.tell(cls, ", ".join(entry.filename for _, entry in saved))
+        host.tell(", ".join(entry.filename for _, entry in saved))
         return io.NodeOutput(host.Types.File3D(str(saved[0][0]), format), ui={"3d": [entry for _, entry in saved]})

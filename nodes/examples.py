@@ -1,0 +1,69 @@
+"""Example Picture: the pictures that come with this pack, so that the example workflows run as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..scene.errors import InputError
+from ..scene.images import read_image
+from . import host
+from .host import io
+
+FOLDER = Path(__file__).resolve().parents[1] / "workflows" / "inputs"
+FIRST = "sparsegen_car.png"
+
+
+def picture_path(name: str) -> Path:
+    """The file of a shipped picture; InputError for any other name."""
+    if name not in names():
+        raise InputError(f"There is no example picture {name!r}; choose one from the list.")
+    return FOLDER / name
+
+
+def taken_from(name: str) -> str:
+    """From where a shipped picture was taken, in words."""
+    for entry in json.loads((FOLDER / "sparsegen_inputs.json").read_text(encoding="utf-8")):
+        if entry["file"] == name:
+            return f"azimuth {entry['azimuth']:g}, elevation {entry['elevation']:g}"
+    return "azimuth and elevation unknown"
+
+
+def names() -> list[str]:
+    """The file names of the shipped pictures."""
+    return sorted(path.name for path in FOLDER.glob("*.png"))
+
+
+class ExamplePicture(io.ComfyNode):
+    """A shipped picture."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SightlineExamplePicture",
+            display_name="Example Picture",
+            category=host.CATEGORY,
+            description="A picture that comes with this pack, to try the nodes with: small objects on white that the "
+                        "embedded weights were not trained on. For your own pictures use Load Image instead.",
+            search_aliases=["sample image", "demo picture", "test image"],
+            inputs=[
+                io.Combo.Input(
+                    "picture", options=names() or [FIRST], default=FIRST,
+                    tooltip="Which picture. Those that end in _2 show the same object from another side. After a run "
+                            "the node says from where the picture was taken.",
+                ),
+            ],
+            outputs=[io.Image.Output(id="image", display_name="image", tooltip="The picture, 256 pixels square.")],
+            has_intermediate_output=True,
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, picture):
+        return host.file_state(picture_path(picture))
+
+    @classmethod
+    @host.one_sentence
+    def execute(cls, picture) -> io.NodeOutput:
+        image = read_image(picture_path(picture)).permute(1, 2, 0)[None]
+        host.tell(taken_from(picture))
+        return io.NodeOutput(host.result(image), ui=host.show_images(image))
