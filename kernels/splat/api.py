@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...scene.errors import InputError
+from .blend import full_precision
 from .dense import rasterize_dense
 from .projection import project
 from .tiled import rasterize_tiled
@@ -74,7 +75,7 @@ def rasterize(
         backend = "gsplat" if means.is_cuda and _gsplat_agrees() else "tiled"
 
     tensors = (means, quats, scales, opacities, colors, viewmats, Ks)
-    with torch.autocast(means.device.type, enabled=False):
+    with full_precision(means.device.type):
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
             return _in_parts(tensors, background, per_view, width, height, near, far, backend)
         return _render(tensors, background, per_view, width, height, near, far, backend)

@@ -9,6 +9,7 @@ products. The exponent is written in base 2 and as a sum of squares,
 which neither cancels nor becomes positive: p = sqrt(k*xx_inv), q/p = -xy/yy, r = k/yy with k = log2(e)/2.
 """
 
+import contextlib
 import math
 
 import torch
@@ -25,6 +26,29 @@ _LN2 = math.log(2.0)
 _BELOW_ALPHA_MIN = float(torch.nextafter(torch.tensor(ALPHA_MIN), torch.tensor(0.0)))  # threshold_ keeps what is above
 _SAVE_BYTES = 256 << 20  # weights are kept for the backward pass up to here, recomputed beyond
 _arenas: list[Tensor] = []  # at most one such memory, kept from step to step: fresh pages cost more than the work
+
+
+@contextlib.contextmanager
+def full_precision(device_type: str):
+    """No autocast and no TF32 or bfloat16 matrix products within: blending needs all of float32."""
+    known = getattr(torch.amp, "is_autocast_available", lambda kind: kind in ("cpu", "cuda"))
+    newer = None
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was set by the newer switches, one for each library
+        before, newer = "highest", torch.backends.cuda.matmul.fp32_precision
+    with torch.autocast(device_type, enabled=False) if known(device_type) else contextlib.nullcontext():
+        try:
+            if before != "highest":
+                torch.set_float32_matmul_precision("highest")
+            if newer is not None:
+                torch.backends.cuda.matmul.fp32_precision = "ieee"
+            yield
+        finally:
+            if before != "highest":
+                torch.set_float32_matmul_precision(before)
+            if newer is not None:
+                torch.backends.cuda.matmul.fp32_precision = newer
 
 
 def release_memory() -> None:
@@ -206,6 +230,11 @@ class Blend(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
+        with full_precision(grad_out.device.type):
+            return Blend._backward(ctx, grad_out), None
+
+    @staticmethod
+    def _backward(ctx, grad_out: Tensor) -> Tensor:
         (table,) = ctx.saved_tensors
         plan, clamp = ctx.plan, ctx.clamp
         pixels, chunk = plan.pixels, CHUNK
@@ -250,7 +279,7 @@ class Blend(torch.autograd.Function):
         ctx.saved = [(*entry[:3], None, None, None) for entry in ctx.saved]
         _give_arena(ctx.arena)
         ctx.arena = None
-        return grad, None
+        return grad
 
 
 def _geometry_gradient(moments: Tensor, columns: Tensor, x: Tensor, y: Tensor, out: Tensor) -> None:

@@ -61,8 +61,10 @@ def project(
     fx, fy = Ks[..., 0, 0, None], Ks[..., 1, 1, None]  # [..., V, 1]
     cx, cy = Ks[..., 0, 2, None], Ks[..., 1, 2, None]
     rot = viewmats[..., :3, :3]
-    in_camera = rot @ means.transpose(-1, -2).unsqueeze(-3) + viewmats[..., :3, 3:]  # [..., V, 3, N]
-    px, py, pz = in_camera.unbind(-2)  # [..., V, N]
+    w = [[rot[..., i, j, None] for j in range(3)] for i in range(3)]  # [..., V, 1]
+    shift = [viewmats[..., i, 3, None] for i in range(3)]
+    mean = means.mT.contiguous().unsqueeze(-3).unbind(-2)  # [..., 1, N]
+    px, py, pz = (w[i][0] * mean[0] + w[i][1] * mean[1] + w[i][2] * mean[2] + shift[i] for i in range(3))  # [..., V, N]
     in_front = (pz >= near) & (pz <= far)
     z = torch.where(in_front, pz, 1.0)  # keeps what is culled finite
     inv_z = 1.0 / z
@@ -78,7 +80,6 @@ def project(
     s = scales.unbind(-1)
     axes = [[entry * s[k] for k, entry in enumerate(row)] for row in rotation_entries(quats)]  # R S, [..., N]
     axes = [[entry.unsqueeze(-2) for entry in row] for row in axes]  # [..., 1, N]
-    w = [[rot[..., i, j, None] for j in range(3)] for i in range(3)]  # [..., V, 1]
     row_x = [jx * w[0][j] + jxz * w[2][j] for j in range(3)]  # J W, [..., V, N]
     row_y = [jy * w[1][j] + jyz * w[2][j] for j in range(3)]
     ax = [row_x[0] * axes[0][k] + row_x[1] * axes[1][k] + row_x[2] * axes[2][k] for k in range(3)]

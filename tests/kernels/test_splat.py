@@ -239,6 +239,20 @@ def test_half_precision_and_autocast_are_computed_in_float32(backend):
     torch.testing.assert_close(planes(found), planes(expected))
 
 
+@pytest.mark.parametrize("backend", ["dense", "tiled"])
+def test_everything_is_made_on_the_device_of_the_input(backend):
+    """With another default device, a tensor made without naming its device would not fit the others."""
+    inputs, viewmats, Ks, width, height = scene(1, (), 2, 60)
+    inputs = [t.requires_grad_() for t in inputs]
+    expected = rasterize(*inputs, viewmats, Ks, width, height, backend=backend, background=(1, 1, 1))
+    gradients = torch.autograd.grad(expected.color.sum(), inputs)
+    with torch.device("meta"):
+        found = rasterize(*inputs, viewmats, Ks, width, height, backend=backend, background=(1, 1, 1))
+        others = torch.autograd.grad(found.color.sum(), inputs)
+    assert torch.equal(planes(found), planes(expected))
+    assert all(torch.equal(a, b) for a, b in zip(gradients, others))
+
+
 def test_memory_of_a_step_serves_the_next():
     release_memory()
     inputs, viewmats, Ks, width, height = scene(2, (), 2, 60)

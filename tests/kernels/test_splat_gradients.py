@@ -50,6 +50,29 @@ def test_without_kept_weights(monkeypatch):
             assert torch.equal(a, b)
 
 
+def test_under_autocast():
+    args = scene(6, (), 2, 100)
+    expected = gradients(args, "tiled")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gradients(args, "tiled")
+    for a, b in zip(found, expected):
+        assert a.dtype == torch.float32 and torch.equal(a, b)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_precision_of_matrix_products_is_left_alone(precision):
+    args = scene(6, (), 2, 100)
+    expected = gradients(args, "tiled")
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        found = gradients(args, "tiled")
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+
+
 def test_in_bands(monkeypatch):
     args = scene(6, (2,), 2, 200, 40, 40)
     expected = gradients(args, "dense")
