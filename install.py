@@ -13,8 +13,6 @@ Variables: COMFYUI_PATH = the ComfyUI to use; SIGHTLINE_TORCH_INDEX = the packag
 (for example that of a ROCm or XPU build); pip's own settings and variables hold as always.
 """
 
-from __future__ import annotations
-
 import sys
 
 if sys.version_info < (3, 10):

@@ -112,7 +112,11 @@ def test_a_python_that_lacks_something_is_not_taken(installer, tmp_path):
 
 def test_a_full_disk_is_noticed_before_anything_is_made(installer, monkeypatch):
     monkeypatch.setattr(installer.environment.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
+    monkeypatch.setattr(installer.environment.shutil, "which", lambda _: None)
     with pytest.raises(installer.running.Failure, match="about 4 GB of disk space; 1.0 GB are free"):
+        installer.environment.make_venv()
+    monkeypatch.setattr(installer.environment.shutil, "which", lambda _: "nvidia-smi")
+    with pytest.raises(installer.running.Failure, match="about 9 GB"):
         installer.environment.make_venv()
     assert not installer.environment.VENV.exists()
 
