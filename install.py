@@ -15,7 +15,7 @@ Variables: COMFYUI_PATH = the ComfyUI to use; SIGHTLINE_TORCH_INDEX = the packag
 
 import sys
 
-if sys.version_info < (3, 10):
+if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(f"Sightline needs Python 3.10 or newer; this is {sys.version.split()[0]}.")
 
 import importlib.util
