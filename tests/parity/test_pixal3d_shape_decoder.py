@@ -5,7 +5,23 @@ import re
 import torch
 from pixal3d_parity import FLOAT, network, sparse
 
+from sightline.kernels.dual_grid import grid_to_mesh
+from sightline.models.trellis2.sc_vae import shape_head
+
 SYSTEM, KIND = "pixal3d", "shape_decoder"
+
+
+@torch.no_grad()
+def test_meshes(fixture, ledger):
+    t = fixture.tensors()
+    model = network(fixture, t)
+    voxels = model(sparse(t["in.feats"], t["in.coords"])).voxels
+    dual, crossed, split = shape_head(voxels.feats, model.config.voxel_margin)
+    for item, rows in enumerate(voxels.layout):
+        coords = voxels.coords[rows, 1:]
+        mesh = grid_to_mesh(coords, dual[rows], crossed[rows], split[rows], model.config.resolution, as_released=True)
+        ledger.close("shape_decoder.vertices", mesh.vertices, t[f"out.mesh{item}_vertices"], **FLOAT)
+        ledger.exact("shape_decoder.faces", mesh.faces, t[f"out.mesh{item}_faces"])
 
 
 @torch.no_grad()

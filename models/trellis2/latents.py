@@ -1,0 +1,69 @@
+"""Latents of one object between sampling and decoding, and what they decode to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...kernels.dual_grid import grid_to_mesh
+from ...scene.errors import InputError
+from ...scene.sparse import SparseTensor, check_coords
+from .cascade import Cascade
+from .sc_vae import shape_head, texture_head
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the sampling stages made.
+
+    structure: occupied voxels [N, 4] int32 of the first token grid; low: denormalized shape latent of the low stage
+    (None without one); shape, texture: denormalized latents on the same voxels of the grid of the last stage;
+    resolution: of the mesh grid they decode to.
+    """
+
+    structure: Tensor
+    low: SparseTensor | None
+    shape: SparseTensor
+    texture: SparseTensor
+    resolution: int
+
+
+@dataclass(frozen=True)
+class TexturedMesh:
+    """A raw mesh and the PBR voxels around it, both in the frame of the latents, inside [-0.5, 0.5]^3.
+
+    vertices: [V, 3] float32, one per voxel, unreferenced ones included; faces: [F, 3] int32; coords: [V, 3] int32
+    voxels of a grid of `resolution`; attributes: [V, 6] float32 base color, metallic, roughness, alpha, nominally in
+    [0, 1] but not clamped.
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    coords: Tensor
+    attributes: Tensor
+    resolution: int
+
+
+@torch.no_grad()
+def decode_latents(cascade: Cascade, latents: Latents, *, as_released: bool = False) -> TexturedMesh:
+    """Decodes shape, then texture along the shape's subdivisions.
+
+    as_released: leaves the faces in the random winding of the released code; the default winds them consistently and
+    outward. Raises InputError where the latents do not belong to the family's decoders.
+    """
+    for name, latent in (("shape", latents.shape), ("texture", latents.texture)):
+        if latent.batch_size != 1:
+            raise InputError(f"The {name} latent holds {latent.batch_size} items; decode them one at a time.")
+    factor = cascade.get("shape_slat_decoder").config.factor
+    check_coords(latents.shape.coords, 1, latents.resolution // factor, "latent voxels")
+    with cascade.on_device("shape_slat_decoder") as decoder:
+        shape = decoder(latents.shape)
+        margin = decoder.config.voxel_margin
+    with cascade.on_device("tex_slat_decoder") as decoder:
+        texture = decoder(latents.texture, shape.subdivisions).voxels
+    dual, crossing, split = shape_head(shape.voxels.feats, margin)
+    coords = shape.voxels.coords[:, 1:].contiguous()
+    mesh = grid_to_mesh(coords, dual, crossing, split, latents.resolution, as_released=as_released)
+    return TexturedMesh(mesh.vertices, mesh.faces, coords, texture_head(texture.feats), latents.resolution)
