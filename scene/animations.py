@@ -80,7 +80,10 @@ def _common_palette(pictures: list):
     colors, counts = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_counts=True)
     frequent = int(colors[counts.argmax()])
     background = [frequent >> 16, frequent >> 8 & 255, frequent & 255]
-    rest = sheet.quantize(colors=255, method=Image.Quantize.MEDIANCUT, kmeans=2).getpalette()[: 255 * 3]
+    rest = np.asarray(sheet.quantize(colors=255, method=Image.Quantize.MEDIANCUT, kmeans=2).getpalette()[: 255 * 3])
+    rest = rest.reshape(-1, 3)
+    # Pillow looks colors up in coarse cells: a neighbor of the background in the palette would be taken in its place.
+    rest = rest[np.abs(rest - background).max(axis=1) > 7].reshape(-1).tolist()
     palette = Image.new("P", (1, 1))
     palette.putpalette(background + rest + background * (255 - len(rest) // 3))
     return palette

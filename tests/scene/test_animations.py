@@ -39,6 +39,14 @@ def test_gif_loops_keeps_white_white_and_is_close():
     assert (pages - frames()).abs().mean() < 0.01
 
 
+def test_gif_keeps_white_white_behind_soft_edges():
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    blob = 1 - torch.exp(-((x - 48) ** 2 + (y - 48) ** 2) / 300)
+    picture = torch.stack([blob, blob**2, 0.5 + blob / 2])[None]
+    _, pages = opened(encode_gif(picture, 10))
+    assert (pages[0, :, :8, :8] == 1).all()
+
+
 def test_gif_of_one_frame_and_of_equal_frames():
     assert opened(encode_gif(frames(1), 10))[1].shape[0] == 1
     assert encode_gif(torch.ones(3, 3, 8, 8), 10)[:6] == b"GIF89a"
