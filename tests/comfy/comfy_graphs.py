@@ -54,3 +54,28 @@ def views(image=("1", 0), **inputs) -> dict:
             "inputs": {"splat": ["4", 0], "filename_prefix": "graph/splat", "format": "ply"},
         },
     }  # fmt: skip
+
+
+def editor_workflow(name: str, schemas: dict) -> dict:
+    """A shipped editor workflow as the editor would send it: API format, made with the server's node schemas."""
+    graph = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    links = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
+    prompt = {}
+    for node in graph["nodes"]:
+        if node["type"] in ("Note", "MarkdownNote"):
+            continue
+        schema = schemas[node["type"]]["input"]
+        options = {**schema.get("required", {}), **schema.get("optional", {})}
+        values, inputs = list(node.get("widgets_values") or ()), {}
+        order = list(options)  # values come in the order of the schema, those of a choice right after it
+        for entry in sorted(node["inputs"], key=lambda e: (order.index(e["name"].split(".")[0]), "." in e["name"])):
+            if "widget" in entry:
+                value = values.pop(0)
+                if options.get(entry["name"], [None, {}])[1].get("control_after_generate"):
+                    values.pop(0)  # "fixed", "randomize", ...: the editor's own
+                inputs[entry["name"]] = value
+            if entry.get("link") is not None:
+                inputs[entry["name"]] = links[entry["link"]]
+        assert not values, f"node {node['id']} ({node['type']}) has {len(values)} values too many"
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt

@@ -32,8 +32,8 @@ class BrokenMask:
     RETURN_TYPES, FUNCTION, CATEGORY = ("MASK",), "make", "test"
 
     def make(self, kind):
-        made = {"empty": torch.zeros(1, 32, 32), "nan": torch.full((1, 8, 8), float("nan")), "three": torch.ones(3, 8, 8)}
-        return (made[kind],)
+        nan = torch.full((1, 8, 8), float("nan"))
+        return ({"empty": torch.zeros(1, 32, 32), "nan": nan, "three": torch.ones(3, 8, 8)}[kind],)
 
 
 class BrokenCamera:
