@@ -149,7 +149,18 @@ def _section(name: str, kind: type, values: dict):
     if not isinstance(values, dict):
         raise InputError(f"`{name}` is {values!r}; it must hold named options.")
     _check_names(name, kind, values)
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    defaults = {f.name: f.default for f in fields(kind)}
+    return kind(**{key: _plain(name, key, value, defaults[key]) for key, value in values.items()})
+
+
+def _plain(section: str, key: str, value, default):
+    """Lists become tuples, and ``1e-4``, which YAML reads as text, a number."""
+    if isinstance(default, float) and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise InputError(f"`{section}.{key}` is {value!r}; it must be a number.") from None
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:

@@ -160,16 +160,20 @@ class Trainer:
             self.perceptual = VggPerceptualLoss.from_file(recipe.vgg_weights).to(self.device)
         self.step = 0
 
-    def advance(self) -> tuple[dict[str, float], StepResult]:
-        """One optimizer step; returns the loss terms (of all processes) with the gradient norm and the learning rate."""
-        recipe, rank = self.recipe, self.processes.rank
-        views = self._placed(self.source.batch(self.step, rank))
-        generator = torch_generator(recipe, self.step, rank)
-        draws = StepDraws.draw(views, generator)
-        times = draw_times(recipe, self.step, rank, len(views.images))
-        options = step_options(recipe, self.step)
+    def _inputs(self, step: int, rank: int):
+        """Views, generator, times and options of one step of one process."""
+        views = self._placed(self.source.batch(step, rank))
+        times = draw_times(self.recipe, step, rank, len(views.images))
+        options = step_options(self.recipe, step)
         if not views.noisy:  # without noisy views the clean ones are all there is
             options = replace(options, drop_all_clean=-1.0)
+        return views, torch_generator(self.recipe, step, rank), times, options
+
+    def advance(self) -> tuple[dict[str, float], StepResult]:
+        """One optimizer step; returns the loss terms (of all processes) with the gradient norm and the learning rate."""
+        recipe = self.recipe
+        views, generator, times, options = self._inputs(self.step, self.processes.rank)
+        draws = StepDraws.draw(views, generator)
         with torch.random.fork_rng(devices=[]):  # dropout inside the network
             torch.manual_seed(generator.initial_seed())
             result = training_step(
