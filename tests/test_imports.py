@@ -39,6 +39,7 @@ ALLOWED = {
     ("cli/headless.py", "subprocess"): "starts that server",
     ("cli/events.py", "socket"): "the events of that server",
     ("cli/events.py", "urllib"): "takes its address apart",
+    ("cli/bench/runner.py", "subprocess"): "times each contender in a process of its own, for its peak memory",
     ("models/sparsegen/checkpoint.py", "pickle"): "names the exception of a refused checkpoint; nothing is unpickled",
 }
 # Import name -> distribution of what may be imported at the top of a module: what pyproject.toml always installs.
