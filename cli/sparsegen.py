@@ -86,6 +86,11 @@ def add_parser(subparsers) -> None:
         choices=FRAMES,
         help="axes of the splat file (default: y_down_front, what splat viewers show upright and from the front)",
     )
+    add(
+        "--held-out",
+        metavar="JSON",
+        help="further pictures with their cameras, to measure the result with (as --views, each entry with `image`)",
+    )
     add("--json", metavar="FILE", help="write a report (- for stdout)")
     add("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     add("--overwrite", action="store_true", help="replace existing files")
@@ -144,6 +149,7 @@ def generate(args: argparse.Namespace):
     from ..pipelines.sparsegen import MAX_CLEAN_VIEWS, sample_sparsegen, virtual_cameras
     from ..scene.cameras import turntable
     from ..scene.errors import InputError
+    from . import quality
     from .progress import Progress
 
     if len(args.images) > MAX_CLEAN_VIEWS:
@@ -156,6 +162,7 @@ def generate(args: argparse.Namespace):
     model, info = load_sparsegen(args.weights, device=device)
     loaded = time.perf_counter()
     views, virtual = place(args, pictures, model.config)
+    held_out = quality.read_held_out(args.held_out, model.config) if args.held_out else None
     if virtual is None and args.virtual is not None:
         virtual = virtual_cameras(views.cameras, args.virtual)
     with Progress("sampling", args.progress) as progress:
@@ -177,6 +184,7 @@ def generate(args: argparse.Namespace):
         "device": str(device),
         "seconds": {"load": round(loaded - begin, 3), "sample": round(sampled - loaded, 3)},
         "utilization": {k: round(v, 4) for k, v in utilization(splats, ring).items()},
+        "quality": quality.measure(splats, views, held_out, model.config.input_size),
     }
     return splats, (azimuth, elevation, radius, model.config.fov), report, notes
 
@@ -280,5 +288,8 @@ def print_report(args: argparse.Namespace, report: dict) -> None:
         f"utilization (our definition): {use['opaque']:.0%} above opacity 0.05, "
         f"as concentrated as {use['effective']:.0f} equal ones ({use['effective_fraction']:.0%})"
     )
+    for name, values in report["quality"].items():
+        figures = ", ".join(f"{metric.upper()} {value:.4g}" for metric, value in values.items())
+        print(f"{name.replace('_', ' ')}: {figures}")
     if args.turntable:
         print(f"{args.turntable}: {args.frames} pictures of {args.size}x{args.size} in {seconds['render']:.2f} s")

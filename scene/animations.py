@@ -13,6 +13,7 @@ from .errors import InputError, MissingDependency
 from .files import Output, Outputs
 from .images import encode_png, to_pillow
 
+DITHER = 4.0  # of 255: hides the steps of a palette made for these very pictures
 SUFFIXES = (".gif", ".webp", ".mp4")
 
 
@@ -58,35 +59,57 @@ def check_frames(frames: Tensor, fps: float) -> None:
 
 
 def encode_gif(frames: Tensor, fps: float) -> bytes:
-    """Frames [F, 3, H, W] in [0, 1] as the bytes of a looping GIF."""
+    """Frames [F, 3, H, W] in [0, 1] as the bytes of a looping GIF.
+
+    One palette for all frames and an ordered dither that stays where it is: nothing flickers. The most frequent color
+    (the background) is kept exactly.
+    """
     from PIL import Image
 
-    pictures = [to_pillow(f[:3]) for f in frames]
-    palette = _common_palette(pictures)
-    pictures = [p.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for p in pictures]
+    pixels = np.stack([np.asarray(to_pillow(f[:3])) for f in frames])
+    palette = _common_palette(pixels)
+    pictures = []
+    for indices in _dithered(pixels, palette):
+        picture = Image.fromarray(indices).convert("P")
+        picture.putpalette(palette.astype(np.uint8).tobytes())
+        pictures.append(picture)
     return _encode_many(pictures, "GIF", duration=max(2, round(100 / fps)) * 10, optimize=False, disposal=1)
 
 
-def _common_palette(pictures: list):
-    """256 colors for all pictures; the most frequent color (the background) is kept exactly and not dithered."""
+def _common_palette(pixels: np.ndarray) -> np.ndarray:
+    """256 colors [256, 3] for all frames [F, H, W, 3] uint8; the first is the most frequent one, exactly."""
     from PIL import Image
 
-    chosen = pictures[:: max(1, len(pictures) // 12)]
-    width, height = chosen[0].size
-    sheet = Image.new("RGB", (width, height * len(chosen)))
-    for i, picture in enumerate(chosen):
-        sheet.paste(picture, (0, i * height))
-    pixels = np.asarray(sheet).astype(np.uint32)
-    colors, counts = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_counts=True)
-    frequent = int(colors[counts.argmax()])
-    background = [frequent >> 16, frequent >> 8 & 255, frequent & 255]
-    rest = np.asarray(sheet.quantize(colors=255, method=Image.Quantize.MEDIANCUT, kmeans=2).getpalette()[: 255 * 3])
-    rest = rest.reshape(-1, 3)
-    # Pillow looks colors up in coarse cells: a neighbor of the background in the palette would be taken in its place.
-    rest = rest[np.abs(rest - background).max(axis=1) > 7].reshape(-1).tolist()
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(background + rest + background * (255 - len(rest) // 3))
-    return palette
+    chosen = pixels[:: max(1, len(pixels) // 12)]
+    sheet = chosen.reshape(-1, *chosen.shape[2:])
+    packed = sheet.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colors, counts = np.unique(packed, return_counts=True)
+    background = int(colors[counts.argmax()])
+    background = [background >> 16, background >> 8 & 255, background & 255]
+    quantized = Image.fromarray(sheet).quantize(colors=255, method=Image.Quantize.MEDIANCUT, kmeans=2)
+    used = np.unique(np.asarray(quantized))
+    rest = np.array(quantized.getpalette()).reshape(-1, 3)[used]
+    return np.concatenate([[background], rest, np.tile([background], (255 - len(rest), 1))])
+
+
+def _dithered(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Palette indices [F, H, W] uint8 of frames [F, H, W, 3] uint8.
+
+    Pillow's own lookup with error diffusion is not used: it works on coarse cells of colors and strays far from some.
+    """
+    from scipy.spatial import cKDTree
+
+    pattern = np.zeros((1, 1))
+    for _ in range(3):  # Bayer's 8x8 order
+        pattern = np.block([[4 * pattern, 4 * pattern + 2], [4 * pattern + 3, 4 * pattern + 1]])
+    offsets = (pattern + 0.5) / pattern.size - 0.5
+    height, width = pixels.shape[1:3]
+    offsets = np.tile(offsets, (height // 8 + 1, width // 8 + 1))[:height, :width, None] * DITHER
+    cells = (np.stack(np.meshgrid(*[np.arange(64)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * 4) + 1.5
+    nearest = cKDTree(palette).query(cells)[1].astype(np.uint8)
+    moved = (pixels + offsets).round().clip(0, 255).astype(np.uint32) >> 2
+    indices = nearest[moved @ np.array([1 << 12, 1 << 6, 1], np.uint32)]
+    return np.where((pixels == palette[0]).all(axis=-1), np.uint8(0), indices)
 
 
 def encode_webp(frames: Tensor, fps: float) -> bytes:

@@ -19,13 +19,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .cameras import Cameras, intrinsics_from_fov, orbit
 from .errors import InputError
-from .files import read_bytes
+from .files import inside, read_bytes
 from .frames import cameras_from_load3d, cameras_from_opencv, cameras_from_opengl
 
 MAX_BYTES = 16 << 20
@@ -39,16 +40,37 @@ def read_cameras(path: str | os.PathLike, size: int, fov: float) -> tuple[Camera
 
     fov: horizontal degrees, where the file states none. Raises InputError naming the file and the entry that is wrong.
     """
-    data = read_bytes(path, MAX_BYTES, "a JSON file with cameras")
     try:
-        document = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise InputError(f"{path} is not JSON ({reason}); give a file with cameras.") from None
-    try:
-        return parse_cameras(document, size, fov)
+        return parse_cameras(_document(path), size, fov)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def read_views(path: str | os.PathLike, size: int, fov: float) -> tuple[list[Path], Cameras]:
+    """The pictures and cameras of a JSON file whose every entry also names its picture.
+
+    Names are relative to the folder of the JSON file and may not leave it. Otherwise as `read_cameras`.
+    """
+    cameras, _ = read_cameras(path, size, fov)
+    document = _document(path)
+    entries = document if isinstance(document, list) else document.get("cameras") or document["frames"]
+    pictures = []
+    for i, entry in enumerate(entries):
+        name = next((entry[key] for key in ("image", "file", "file_path") if isinstance(entry.get(key), str)), None)
+        if not name:
+            raise InputError(f"{path}: camera {i} names no picture; add `image`.")
+        folder = Path(path).resolve().parent
+        pictures.append(inside(folder / name, [folder]))
+    return pictures, cameras
+
+
+def _document(path: str | os.PathLike) -> object:
+    data = read_bytes(path, MAX_BYTES, "a JSON file with cameras")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise InputError(f"it is not JSON ({reason}); give a file with cameras.") from None
 
 
 def parse_cameras(document: object, size: int, fov: float) -> tuple[Cameras, Cameras | None]:

@@ -222,7 +222,7 @@ def _explained(error: OSError, folders: str = "") -> InputError:
 def inside(path: str | os.PathLike, roots: Iterable[str | os.PathLike] | None) -> Path:
     """The absolute path with all symbolic links followed; raises InputError unless it lies inside one of `roots`."""
     if not os.fspath(path) or "\0" in os.fspath(path):
-        raise InputError("An output path is empty or holds a zero byte; give a file name.")
+        raise InputError("A path is empty or holds a zero byte; give a file name.")
     resolved = Path(path).resolve()
     if roots is None:
         return resolved

@@ -141,6 +141,24 @@ def test_pictures_that_do_not_fit_are_mentioned(run, weights, tmp_path):
     assert "60x30; it was padded with white" in err and "corners that are not white" in err
 
 
+def test_held_out_pictures_measure_the_result(run, weights, picture, tmp_path):
+    run("sparsegen", picture, "-o", tmp_path / "a.ply", "--weights", weights, "--turntable", tmp_path / "turn",
+        "--frames", 4, "--size", 64)  # fmt: skip
+    views = [{"azimuth": 90 * i, "image": f"turn/{i:04d}.png"} for i in (1, 2)]
+    (tmp_path / "views.json").write_text(json.dumps(views))
+    code, out, _ = run("sparsegen", picture, "-o", tmp_path / "b.ply", "--weights", weights, "--json", "-",
+                       "--held-out", tmp_path / "views.json")  # fmt: skip
+    quality = json.loads(out)["quality"]
+    assert code == 0
+    assert quality["held_out"]["psnr"] > 45 and quality["held_out"]["ssim"] > 0.99  # its own pictures, in 8 bits
+    assert quality["input_views"]["psnr"] < 30  # random weights know nothing of the disk
+    for metric in ("psnr", "ssim"):
+        gap = quality["input_views"][metric] - quality["held_out"][metric]
+        assert quality["input_view_bias"][metric] == pytest.approx(gap, abs=1e-3)
+    code, out, _ = run("sparsegen", picture, "-o", tmp_path / "c.ply", "--weights", weights)
+    assert code == 0 and "input views: PSNR" in out and "held out" not in out
+
+
 def test_progress_when_asked_for(run, weights, picture, tmp_path):
     code, _, err = run("sparsegen", picture, "-o", tmp_path / "a.ply", "--weights", weights, "--progress", "--steps", 3)
     assert code == 0 and "sampling" in err

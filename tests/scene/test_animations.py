@@ -107,3 +107,11 @@ def test_wrong_names_and_frames_are_refused(tmp_path):
     with pytest.raises(InputError, match="2x2"):
         animations.encode_mp4(torch.zeros(1, 3, 1, 8), 10)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_gif_strays_from_no_color():
+    """Smooth colors of many hues: no pixel is far off (error diffusion in coarse color cells left black specks)."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
+    pictures = torch.stack([torch.stack([x, y * phase, (1 - x) * (1 - phase)]) for phase in torch.linspace(0, 1, 6)])
+    _, pages = opened(encode_gif(pictures, 10))
+    assert (pages - pictures).abs().max() < 0.2 and (pages - pictures).abs().mean() < 0.03

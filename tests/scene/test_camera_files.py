@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from sightline.scene.camera_files import parse_cameras, read_cameras
+from sightline.scene.camera_files import parse_cameras, read_cameras, read_views
 from sightline.scene.cameras import orbit
 from sightline.scene.errors import InputError
 from sightline.scene.frames import cameras_to_opengl, load3d_camera
@@ -50,6 +50,35 @@ def test_virtual_cameras_and_fields_of_view():
     )
     assert cameras.fov_x.item() == pytest.approx(40, abs=1e-3) and virtual.fov_x.item() == pytest.approx(60, abs=1e-3)
     assert len(parse_cameras({"cameras": [{"azimuth": 0}], "virtual": []}, 64, FOV)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [{"azimuth": 0, "image": "a.png"}, {"azimuth": 90, "file": "sub/b.png"}],
+        {"cameras": [{"azimuth": 0, "image": "./a.png"}, {"azimuth": 90, "file_path": "sub/../sub/b.png"}]},
+    ],
+)
+def test_views_name_their_pictures(tmp_path, document):
+    (tmp_path / "views.json").write_text(json.dumps(document))
+    files, cameras = read_views(tmp_path / "views.json", 64, FOV)
+    assert files == [tmp_path.resolve() / "a.png", tmp_path.resolve() / "sub" / "b.png"] and len(cameras) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("../a.png", "outside"),
+        ("/etc/passwd", "outside"),
+        ("", "names no picture"),
+        (5, "names no picture"),
+        ("a\0", "zero byte"),
+    ],
+)
+def test_views_do_not_leave_their_folder(tmp_path, name, says):
+    (tmp_path / "views.json").write_text(json.dumps([{"azimuth": 0, "image": name}]))
+    with pytest.raises(InputError, match=says):
+        read_views(tmp_path / "views.json", 64, FOV)
 
 
 EYE = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
