@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +11,10 @@ from torch import Tensor
 
 from ...kernels.dual_grid import grid_to_mesh
 from ...scene.errors import InputError
+from ...scene.files import writing
 from ...scene.sparse import SparseTensor, check_coords
 from .cascade import Cascade
+from .safetensors_file import SafetensorsFile
 from .sc_vae import shape_head, texture_head
 
 
@@ -28,6 +32,49 @@ class Latents:
     shape: SparseTensor
     texture: SparseTensor
     resolution: int
+
+
+FORMAT = "sightline-trellis2-latents"
+
+
+def save_latents(
+    latents: Latents,
+    path: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    roots: Iterable[str | os.PathLike] | None = None,
+) -> None:
+    """Writes latents to a safetensors file, whole or not at all; errors as `scene.files.writing`."""
+    from safetensors.torch import save_file
+
+    tensors = {"structure": latents.structure}
+    for name in ("low", "shape", "texture"):
+        if (latent := getattr(latents, name)) is not None:
+            tensors[f"{name}.coords"], tensors[f"{name}.feats"] = latent.coords, latent.feats
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with writing(path, overwrite, roots) as temporary:
+        save_file(tensors, temporary, {"format": FORMAT, "resolution": str(latents.resolution)})
+
+
+def load_latents(path: str | os.PathLike, device: torch.device | str = "cpu") -> Latents:
+    """Reads what `save_latents` wrote; raises InputError for any other file and for unusable voxels."""
+    file = SafetensorsFile(os.fspath(path))
+    needed = {"structure", "shape.coords", "shape.feats", "texture.coords", "texture.feats"}
+    resolution = file.metadata.get("resolution", "")
+    if file.metadata.get("format") != FORMAT or not needed <= set(file) or not resolution.isdecimal():
+        raise InputError(f"{path} holds no saved latents; choose a file that was saved as such.")
+
+    def read(name: str) -> Tensor:
+        return file[name].to(device, copy=True)
+
+    def latent(name: str) -> SparseTensor | None:
+        if f"{name}.coords" not in file:
+            return None
+        voxels = SparseTensor(read(f"{name}.feats"), read(f"{name}.coords"))
+        check_coords(voxels.coords, 1, name=f"{name} in {path}")
+        return voxels
+
+    return Latents(read("structure"), latent("low"), latent("shape"), latent("texture"), int(resolution))
 
 
 @dataclass(frozen=True)
