@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..scene.errors import InputError
+from ..scene.errors import InputError, MissingDependency
+from . import backends
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, backend: str = "auto") -> Tensor:
@@ -53,7 +54,9 @@ def varlen_attention(
 
     q: [Nq, H, D], k: [Nk, H, D], v: [Nk, H, Dv], items one after the other; q_seqlens, k_seqlens: rows of each item,
     summing to Nq and Nk. Items without queries are allowed, queries without keys are not. Items of equal lengths run
-    as one batch; otherwise item i gives exactly what it gives alone. scale, backend: as `attention`.
+    as one batch; otherwise item i gives exactly what it gives alone. scale, backend: as `attention`; besides, "flash"
+    is flash-attn's kernel for unequal items, which "auto" takes on a GPU in half precision where it is installed and
+    agreed with the definition.
     Raises InputError for lengths that do not fit.
     """
     if len(q_seqlens) != len(k_seqlens):
@@ -70,6 +73,9 @@ def varlen_attention(
     if len(set(q_seqlens)) == 1 and len(set(k_seqlens)) == 1:
         batched = (x.unflatten(0, (len(q_seqlens), -1)) for x in (q, k, v))
         return attention(*batched, scale=scale, backend=backend).flatten(0, 1)
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    if backend == "flash" or (backend == "auto" and half and q.is_cuda and backends.usable("flash_attn")):
+        return _flash(q, k, v, q_seqlens, k_seqlens, scale)
     out = q.new_empty(*q.shape[:2], v.shape[2]) if not torch.is_grad_enabled() else None
     parts, start_q, start_k = [], 0, 0
     for nq, nk in zip(q_seqlens, k_seqlens):
@@ -83,3 +89,40 @@ def varlen_attention(
         else:
             out[rows] = part
     return torch.cat(parts) if out is None else out
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, q_seqlens: Sequence[int], k_seqlens: Sequence[int], scale) -> Tensor:
+    try:
+        from flash_attn import flash_attn_varlen_func
+    except ImportError as error:
+        raise MissingDependency(
+            f'flash-attn cannot be imported ({error}); `pip install flash-attn` (CUDA), or use `backend="auto"`.'
+        ) from error
+
+    def starts(lengths: Sequence[int]) -> Tensor:
+        return torch.tensor([0, *lengths], device=q.device).cumsum(0).to(torch.int32)
+
+    return flash_attn_varlen_func(
+        q.contiguous(),
+        k.contiguous(),
+        v.contiguous(),
+        cu_seqlens_q=starts(q_seqlens),
+        cu_seqlens_k=starts(k_seqlens),
+        max_seqlen_q=max(q_seqlens),
+        max_seqlen_k=max(k_seqlens),
+        softmax_scale=scale,
+    )
+
+
+def compare_flash(device: torch.device) -> float:
+    """The worst error of flash-attn's kernel against the definition, over unequal items and an empty one."""
+    generator = torch.Generator().manual_seed(0)
+    q_seqlens, k_seqlens = [37, 0, 5, 129], [12, 3, 64, 129]
+    q, k, v = (
+        torch.randn(sum(lengths), 2, 64, generator=generator).to(device, torch.bfloat16)
+        for lengths in (q_seqlens, k_seqlens, k_seqlens)
+    )
+    with torch.no_grad():
+        found = _flash(q, k, v, q_seqlens, k_seqlens, None)
+        expected = varlen_attention(q.float(), k.float(), v.float(), q_seqlens, k_seqlens, backend="plain")
+    return float((found.float() - expected).abs().max())

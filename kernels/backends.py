@@ -162,3 +162,14 @@ register(
         install="pip install gsplat (CUDA; compiles at first use)",
     )
 )
+register(
+    Accelerator(
+        "flash_attn",
+        "attention over items of unequal lengths",
+        "flash_attn",
+        ".attention:compare_flash",
+        device="cuda",
+        tolerance=2e-2,  # of values of about 1, in bfloat16
+        install="pip install flash-attn (CUDA; compiles on install)",
+    )
+)

@@ -1,9 +1,14 @@
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from sightline.kernels import backends
 from sightline.kernels.attention import attention, varlen_attention
-from sightline.scene.errors import InputError
+from sightline.scene.errors import InputError, MissingDependency
 
 
 def tokens(seed, *shape, dtype=torch.float32):
@@ -61,6 +66,42 @@ def test_half_precision_keeps_its_dtype_and_accuracy(dtype, eps):
     assert found.dtype == dtype
     exact = attention(q.double(), k.double(), v.double())
     assert float((found.double() - exact).abs().max()) < 2 * eps
+
+
+FLASH = """
+import torch
+from sightline.kernels import backends
+from sightline.kernels.attention import varlen_attention
+calls = []
+def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale):
+    lengths = [c.diff().tolist() for c in (cu_seqlens_q, cu_seqlens_k)]
+    assert cu_seqlens_q.dtype == torch.int32 and [max(x) for x in lengths] == [max_seqlen_q, max_seqlen_k]
+    calls.append(lengths)
+    return {factor} * varlen_attention(q.float(), k.float(), v.float(), *lengths, scale=softmax_scale).to(q.dtype)
+"""
+
+
+@pytest.mark.parametrize("factor, state", [(1.0, "agreed"), (1.1, "disagreed")])
+def test_flash_attention_is_used_only_if_it_agrees(tmp_path, monkeypatch, factor, state):
+    (tmp_path / "flash_attn.py").write_text(FLASH.format(factor=factor))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(backends, "KNOWN", dict(backends.KNOWN))
+    monkeypatch.setattr(backends, "_verdicts", {})
+    for name in [name for name in sys.modules if name.split(".")[0] == "flash_attn"]:
+        monkeypatch.delitem(sys.modules, name)
+    backends.register(replace(backends.KNOWN["flash_attn"], device="cpu"))
+    assert backends.verdict("flash_attn").state == state
+    q, k = tokens(1, 5, 2, 8), tokens(2, 7, 2, 8)
+    found = varlen_attention(q, k, k, [2, 3], [4, 3], scale=0.4, backend="flash")
+    torch.testing.assert_close(found, factor * varlen_attention(q, k, k, [2, 3], [4, 3], scale=0.4, backend="plain"))
+    monkeypatch.delitem(sys.modules, "flash_attn")
+
+
+def test_flash_attention_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    x = torch.zeros(3, 1, 4)
+    with pytest.raises(MissingDependency, match="pip install flash-attn"):
+        varlen_attention(x, x, x, [1, 2], [1, 2], backend="flash")
 
 
 @pytest.mark.parametrize(
