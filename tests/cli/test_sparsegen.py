@@ -178,3 +178,18 @@ def test_an_interrupted_run_leaves_nothing(weights, picture, tmp_path):
         assert process.wait(timeout=60) == 130
         assert rest.endswith(b"Stopped; nothing was written.\n")
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["car", "house"])
+def test_the_embedded_weights_know_the_shipped_pictures(run, repository, tmp_path, kind):
+    """Objects they were not trained on: the picture is found again far better than by an empty or an even picture."""
+    from sightline.kernels.metrics import psnr
+    from sightline.scene.images import read_image
+
+    path = repository / "workflows" / "inputs" / f"sparsegen_{kind}.png"
+    code, out, err = run("sparsegen", path, "-o", tmp_path / "a.ply", "--json", "-")
+    assert (code, err) == (0, "")
+    picture = read_image(path)
+    even = picture.mean(dim=(1, 2), keepdim=True).expand_as(picture)
+    baseline = max(psnr(other, picture).item() for other in (torch.ones_like(picture), even))
+    assert json.loads(out)["quality"]["input_views"]["psnr"] > baseline + 3
