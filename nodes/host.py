@@ -57,14 +57,16 @@ def one_sentence(execute: Callable) -> Callable:
     def wrapped(*args, **kwargs):
         try:
             return execute(*args, **kwargs)
-        except (InputError, MissingDependency) as error:
-            plain = type(error)(" ".join(str(error).split()))
+        except InputError as error:
+            plain = ValueError(" ".join(str(error).split()))  # the host also shows the type: a plain one reads best
+        except MissingDependency as error:
+            plain = ImportError(" ".join(str(error).split()))
         except torch.cuda.OutOfMemoryError:
             raise  # the host recognizes it, frees memory and says what to do
         except OSError as error:
             if error.filename is None:
                 raise
-            plain = InputError(f"{error.filename}: {error.strerror}.")
+            plain = OSError(f"{error.filename}: {error.strerror}.")
         raise plain from None
 
     return wrapped

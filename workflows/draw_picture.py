@@ -18,7 +18,7 @@ from sightline.scene.views import view_set
 
 HERE = Path(__file__).parent
 ROWS = (("car", 2), ("robot", 2), ("mug", 1), ("house", 1))
-SIDE, GAP, SCALE, TURNS = 176, 6, 2, 5
+SIDE, GAP, SCALE, TURNS = 176, 6, 2, 4
 LINE, PAPER = (120, 120, 120), (255, 255, 255)
 
 

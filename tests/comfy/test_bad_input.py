@@ -17,6 +17,7 @@ def failure(server, workflow) -> headless.Failed:
     with pytest.raises(headless.Failed) as caught:
         server.run(workflow)
     one_sentence(caught.value.exception_message)
+    assert caught.value.exception_type == "ValueError"
     return caught.value
 
 

@@ -17,7 +17,7 @@ def described(tmp_path_factory) -> dict:
     tree = headless.find_comfyui()
     if tree is None:
         pytest.skip("there is no ComfyUI here (set COMFYUI_PATH)")
-    script = Path(__file__).with_name("describe_nodes.py")
+    script = Path(__file__).parents[1] / "comfy" / "describe_nodes.py"
     run = subprocess.run(
         [sys.executable, str(script), str(tree.path), str(tmp_path_factory.mktemp("base"))],
         capture_output=True,
