@@ -22,10 +22,12 @@ import torch
 from comfy_api.v0_0_2 import ComfyExtension, Types, io, ui  # noqa: F401  (for the nodes)
 from torch import Tensor
 
+from ..scene.animations import encode_webp
 from ..scene.cameras import Cameras
 from ..scene.errors import InputError, MissingDependency
 from ..scene.files import Outputs
 from ..scene.frames import turn_cameras
+from ..scene.images import to_pillow
 from ..scene.splats import Splats
 
 log = logging.getLogger("sightline")
@@ -34,6 +36,7 @@ if not (hasattr(io, "Splat") and hasattr(Types, "SPLAT") and hasattr(io, "Autogr
     raise ImportError("Sightline needs ComfyUI 0.30 or newer: this one has no SPLAT type; update ComfyUI.")
 
 CATEGORY = "Sightline"
+PREVIEW_SIZE = 512  # pixels; the host makes live previews no larger
 CAMERA_SIZE = 128  # pixels; cameras without a picture carry a size, which whoever draws replaces
 SPARSEGEN_FOLDER = "sparsegen"
 WEIGHT_SUFFIXES = {".safetensors", ".pth"}
@@ -105,12 +108,15 @@ class Progress:
 
     def __init__(self, total: int = 1) -> None:
         self.bar = comfy.utils.ProgressBar(total)
+        self.shown = None
 
-    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """preview: [H, W, 3] in [0, 1], shown on the node."""
+    def __call__(self, done: int, total: int) -> None:
         stop_if_interrupted()
-        shown = None if preview is None else ("JPEG", _pillow(preview), 512)
-        self.bar.update_absolute(done, total, shown)
+        self.bar.update_absolute(done, total, self.shown)
+
+    def preview(self, pictures: Tensor) -> None:
+        """Show pictures [V, 3, H, W] in [0, 1] side by side on the node, with the next progress."""
+        self.shown = ("JPEG", to_pillow(torch.cat(list(pictures), dim=2)), PREVIEW_SIZE)
 
 
 def stop_if_interrupted() -> None:
@@ -160,11 +166,6 @@ class LoadedModel:
 def render_device() -> torch.device:
     """Where pictures are drawn."""
     return comfy.model_management.get_torch_device()
-
-
-def make_room(memory: int) -> None:
-    """Ask the host for `memory` bytes on the device pictures are drawn on."""
-    comfy.model_management.free_memory(memory, render_device())
 
 
 def result(tensor: Tensor) -> Tensor:
@@ -248,16 +249,8 @@ def front_cameras(cameras: Cameras) -> Cameras:
 # ---- what a node shows and saves ------------------------------------------------------------------------------------
 
 
-def _pillow(image: Tensor):
-    from ..scene.images import to_pillow
-
-    return to_pillow(image.permute(2, 0, 1))
-
-
 def show_animation(frames: Tensor, fps: float) -> dict:
     """UI of a node that plays frames [F, H, W, 3] in [0, 1] in a loop; a file in the host's temporary folder."""
-    from ..scene.animations import encode_webp
-
     name = f"sightline_{uuid.uuid4().hex}.webp"
     save(Path(folder_paths.get_temp_directory()), name, encode_webp(frames.permute(0, 3, 1, 2), fps))
     return {"images": [ui.SavedResult(name, "", io.FolderType.temp)], "animated": (len(frames) > 1,)}

@@ -114,9 +114,10 @@ class SparseQuerySplatSampler(io.ComfyNode):
         config = model.info.config
         count = len(views) + (config.virtual_views if virtual_cameras is None else len(virtual_cameras))
         network = model.on_device(working_memory(config, count))
+        progress = host.Progress(steps)
         splats = sample_sparsegen(
             network, views.images, views.cameras, virtual_cameras,
-            steps=steps, seed=seed, noise_scale=noise, callback=host.Progress(steps),
+            steps=steps, seed=seed, noise_scale=noise, callback=progress, preview=progress.preview,
         )  # fmt: skip
         host.tell(f"{len(splats):,} splats")
         return io.NodeOutput(host.splat(splats))

@@ -27,13 +27,14 @@ RADIUS = 1.3  # camera distance the published and the embedded weights know
 ELEVATION = 20.0
 
 Callback = Callable[[int, int], None]
+Preview = Callable[[torch.Tensor], None]
 
 
 @torch.no_grad()
 def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Cameras | None = None,
                      cameras_virtual: Cameras | None = None, *, steps: int = 1, seed: int = 0,
                      noise: torch.Tensor | None = None, noise_scale: float = 1.0, renderer: Callable | None = None,
-                     callback: Callback | None = None) -> Splats:
+                     callback: Callback | None = None, preview: Preview | None = None) -> Splats:
     """Splats of the object in `images`, in the world frame (Z up) of the cameras.
 
     `images` [Nc,3,H,W] float in [0,1] on the background the weights know (white), Nc from 1 to 6, resampled to the
@@ -43,6 +44,8 @@ def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Came
     [Nv,3,S,S] standard normal, S = ``model.config.input_size``; None: drawn on the CPU from `seed`, times
     `noise_scale` (1 is what the weights know; less makes what no picture shows more average).
     `renderer` as in `render_views`. `callback(done, total)` is called after each step; raising in it aborts.
+    `preview(pictures)` gets the virtual views as they are guessed so far, [Nv,3,S,S] in [0,1], before each call of
+    `callback` but the last.
     Raises InputError for empty, non-square or NaN pictures, more than 6, counts that do not match, cameras of another
     field of view.
     """
@@ -69,19 +72,19 @@ def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Came
     known = [rotate_cameras(cameras, rotation_about_z(-turn)) if turn else cameras for cameras in (cameras_clean, cameras_virtual)]
     world_to_camera = torch.cat([cameras.world_to_camera.to(device) for cameras in known])
     gaussians = sample_gaussians(model, clean[None], world_to_camera[None], noise[None].to(device, torch.float32), steps=steps,
-                                 renderer=renderer, callback=callback)
+                                 renderer=renderer, callback=callback, preview=preview)
     return gaussians[0].rotated(rotation_about_z(turn)) if turn else gaussians[0]
 
 
 @torch.no_grad()
 def sample_gaussians(model: SparseGen, clean: torch.Tensor, world_to_camera: torch.Tensor, noise: torch.Tensor, *,
                      steps: int = 1, renderer: Callable | None = None, callback: Callback | None = None,
-                     cached: bool = True) -> Gaussians:
+                     preview: Preview | None = None, cached: bool = True) -> Gaussians:
     """Gaussians of B objects.
 
     `clean` [B,Nc,3,S,S] in [-1,1], `world_to_camera` [B,Nc+Nn,4,4] OpenCV float32, clean views first, `noise`
     [B,Nn,3,S,S] standard normal; float32 on the model's device. `cached=False` encodes the clean views and the positions
-    anew in each step, as the published sampler does; the result is the same.
+    anew in each step, as the published sampler does; the result is the same. `preview` sees the first object.
     """
     config = model.config
     sampling_schedule(steps, config.train_steps)  # refuses a wrong number of steps before anything is computed
@@ -101,7 +104,10 @@ def sample_gaussians(model: SparseGen, clean: torch.Tensor, world_to_camera: tor
         return model(views, times, world_to_camera, cache=cache)[0]
 
     def pictures(gaussians: Gaussians) -> torch.Tensor:
-        return render_views(gaussians, world_to_camera[:, clean_count:], config, renderer=renderer)[0]
+        drawn = render_views(gaussians, world_to_camera[:, clean_count:], config, renderer=renderer)[0]
+        if preview:
+            preview((drawn[0] / 2 + 0.5).clamp(0, 1))
+        return drawn
 
     if noisy_count == 0:  # nothing is denoised: further steps would repeat the first
         gaussians = predict(noise, torch.zeros(()), noise)

@@ -196,7 +196,7 @@ def framing(splats: Splats, fov: float) -> tuple[tuple[float, float, float], flo
     counts and a distance, in the splats' own frame and units; a single point is seen from distance 1.
     """
     means = splats.means[splats.opacities > 0.05]
-    means = (means if len(means) else splats.means).double().cpu()
+    means = (means if len(means) else splats.means).cpu().double()  # some devices have no float64
     middle = (means.amin(dim=0) + means.amax(dim=0)) / 2
     for _ in range(2):  # once more without what lies far out
         distance = (means - middle).norm(dim=-1)

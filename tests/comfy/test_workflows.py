@@ -165,3 +165,22 @@ def test_core_nodes_take_our_splats_and_frames(server):
     for core, mine in zip(pictures("24"), pictures("28")):  # core blends in linear light, so only shapes are compared
         assert np.corrcoef(core.ravel(), mine.ravel())[0, 1] > 0.9
     assert not np.allclose(pictures("28")[0], pictures("28")[1], atol=2)
+
+
+def test_a_batch_of_splats_becomes_a_file_and_a_turn_each(server):
+    turn = {"splat": ["1", 0], "frames": 3, "width": 32, "height": 48, "elevation": 0.0, "background": "#204060",
+            "start": 0.0, "radius": 0.0, "fov": 51.99}  # fmt: skip
+    workflow = {
+        "1": {"class_type": "SightlineTestBrokenSplat", "inputs": {"kind": "two"}},
+        "2": {"class_type": "SightlineSaveSplat",
+              "inputs": {"splat": ["1", 0], "filename_prefix": "two/s", "format": "ply"}},
+        "3": {"class_type": "SightlineSplatTurntable", "inputs": turn},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "two/turn"}},
+    }  # fmt: skip
+    run = server.run(workflow)
+    files = [read_splats(path) for path in saved(run, ".ply")]
+    assert [len(splats) for splats in files] == [5, 2]
+    assert files[0].sh.shape[1] == 4, "view-dependent color was lost"
+    pictures = [np.asarray(Image.open(path)) for path in saved(run, ".png")]
+    assert len(pictures) == 6 and all(picture.shape == (48, 32, 3) for picture in pictures)
+    assert all(tuple(picture[0, 0]) == (0x20, 0x40, 0x60) for picture in pictures), "all of it should be in the picture"

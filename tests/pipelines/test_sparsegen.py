@@ -228,3 +228,12 @@ def test_the_flow_is_exact_for_a_known_denoiser():
 
     pipeline.rectified_flow(predict, lambda value: value, x, 6)
     torch.testing.assert_close(states[-1], 0.25 + 0.001 * (x - 0.25), rtol=0, atol=1e-5)
+
+
+def test_preview_shows_the_guessed_views_of_every_step_but_the_last(model):
+    shown = []
+    sample_sparsegen(model, images(), steps=4, preview=shown.append)
+    assert len(shown) == 3
+    assert all(pictures.shape == (3, 3, 16, 16) and 0 <= pictures.min() and pictures.max() <= 1 for pictures in shown)
+    assert not torch.equal(shown[0], shown[-1])
+    sample_sparsegen(model, images(), preview=lambda pictures: pytest.fail("one step draws nothing"))

@@ -60,13 +60,18 @@ class BrokenCamera:
 class BrokenSplat:
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"kind": (["no splats", "nan"],)}}
+        return {"required": {"kind": (["no splats", "nan", "two"],)}}
 
     RETURN_TYPES, FUNCTION, CATEGORY = ("SPLAT",), "make", "test"
 
     def make(self, kind):
         from comfy_api.latest import Types
 
+        if kind == "two":  # a good one: a batch of two with 5 and 2 Gaussians
+            quats = torch.tensor([1.0, 0, 0, 0]).expand(2, 5, 4)
+            sh = torch.rand(2, 5, 4, 3)
+            return (Types.SPLAT(torch.rand(2, 5, 3), torch.full((2, 5, 3), 0.1), quats, torch.ones(2, 5, 1), sh,
+                                torch.tensor([5, 2])),)  # fmt: skip
         n, value = {"no splats": (0, 0.0), "nan": (4, float("nan"))}[kind]
         quats = torch.zeros(1, n, 4)
         quats[..., 0] = 1
