@@ -1,11 +1,11 @@
 """Train SparseGen, or draw what it is trained on.
 
-  python -m sightline train sparsegen --config tiny --data views --prepare     draw the procedural views
-  python -m sightline train sparsegen --config tiny --data views --out run     train (again: continue)
-  torchrun --nproc-per-node 2 -m sightline train sparsegen ...                 with two processes
-  python -m sightline train sparsegen --config tiny --data views --out run --evaluate
-  python -m sightline train sparsegen --config tiny --out run --export sparsegen-tiny.safetensors
-  python -m sightline train sparsegen --pictures folder                        draw the workflow's input pictures
+python -m sightline train sparsegen --config tiny --data views --prepare     draw the procedural views
+python -m sightline train sparsegen --config tiny --data views --out run     train (again: continue)
+torchrun --nproc-per-node 2 -m sightline train sparsegen ...                 with two processes
+python -m sightline train sparsegen --config tiny --data views --out run --evaluate
+python -m sightline train sparsegen --config tiny --out run --export sparsegen-tiny.safetensors
+python -m sightline train sparsegen --pictures folder                        draw the workflow's input pictures
 """
 
 from __future__ import annotations
@@ -25,8 +25,19 @@ def add_parser(subparsers) -> None:
     add("system", choices=["sparsegen"], help="what to train")
     add("--config", default="tiny", metavar="NAME|FILE", help="recipe: tiny, spgen, or a YAML file (default: tiny)")
     add("--data", default=None, metavar="DIR", help="folder of the drawn views, or of the SRN dataset")
-    add("--out", default=None, metavar="DIR", help="folder of the run: checkpoint, log, curve; continued where it exists")
-    add("--set", action="append", default=[], metavar="OPTION=VALUE", help="change an option of the recipe, e.g. optimizer.lr=1e-4")
+    add(
+        "--out",
+        default=None,
+        metavar="DIR",
+        help="folder of the run: checkpoint, log, curve; continued where it exists",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="change an option of the recipe, e.g. optimizer.lr=1e-4",
+    )
     add("--minutes", type=float, default=None, help="stop after this time (default: when the recipe's steps are done)")
     add("--threads", type=int, default=None, help="threads a process (default: torch's)")
     add("--prepare", action="store_true", help="draw the procedural views into --data and stop")

@@ -28,7 +28,13 @@ def test_terms(fixture, ledger):
     t = fixture.tensors()
     options = loss_options(fixture.json("config.json")["cfg"])
     terms = sparsegen_losses(
-        t["in.render_rgb"], t["in.target_rgb"], t["in.render_occ"], t["in.target_occ"], t["in.xyz_offset"], options, vgg_of(t)
+        t["in.render_rgb"],
+        t["in.target_rgb"],
+        t["in.render_occ"],
+        t["in.target_occ"],
+        t["in.xyz_offset"],
+        options,
+        vgg_of(t),
     )
     names = {"color": "rgb_loss", "perceptual": "perceptual_loss", "occupancy": "occ_loss", "offset": "offset_reg_loss"}
     for ours, theirs in names.items():
@@ -43,5 +49,7 @@ def test_perceptual_and_ssim(fixture, ledger):
     ledger.close("losses.vgg19", vgg(x, y).reshape(1), t["out.perceptual_raw"], rtol=1e-5, atol=1e-5)
     raw = t["out.ssim_raw"]
     ours = ssim(x, y).reshape(1)
-    ledger.close("losses.ssim", ours if abs(float(ours - raw)) < abs(float(1 - ours - raw)) else 1 - ours, raw, atol=1e-5)
+    ledger.close(
+        "losses.ssim", ours if abs(float(ours - raw)) < abs(float(1 - ours - raw)) else 1 - ours, raw, atol=1e-5
+    )
     assert float(vgg(x, x)) == pytest.approx(0.0)

@@ -57,7 +57,14 @@ def test_losses_and_gradients(fixture, ledger):
         draws = StepDraws(t[f"{name}.noise"], case["u_clean_dropout"], case["rand_start"], case["u_selfcond"])
         model.zero_grad()
         result = training_step(
-            model, step_inputs(t), t[f"{name}.t"], draws, options, loss_options(cfg), perceptual=perceptual, renderer=stub_renderer
+            model,
+            step_inputs(t),
+            t[f"{name}.t"],
+            draws,
+            options,
+            loss_options(cfg),
+            perceptual=perceptual,
+            renderer=stub_renderer,
         )
         ledger.close("train_step.self_conditioning", result.x_self, t[f"{name}.x_self_condition"], atol=5e-4)
         losses = torch.stack([result.terms[k] for k in ("color", "perceptual", "occupancy", "offset")])
@@ -65,6 +72,8 @@ def test_losses_and_gradients(fixture, ledger):
         total_loss(result.terms).backward()
         parameters = dict(model.named_parameters())
         for key in (k for k in t if k.startswith(f"{name}.grad.")):
-            ours = parameters[{"reference_points": "reference_points.weight"}.get(key.split(".grad.")[1], key.split(".grad.")[1])].grad
+            ours = parameters[
+                {"reference_points": "reference_points.weight"}.get(key.split(".grad.")[1], key.split(".grad.")[1])
+            ].grad
             scale = float(t[key].abs().max())
             ledger.close("train_step.gradients", ours / scale, t[key] / scale, atol=1e-3)

@@ -26,7 +26,13 @@ def recipe(**changes):
         "optimizer": {"lr": 3e-3, "warmup": 3, "schedule": "cosine", "clip": 1.0, "muon": True},
         "ema": {"short_run": True, "decay": 0.9, "update_every": 2},
         "noise": {"pure": 0.5},
-        "views": {"drop_all_clean": 0.1, "noisy_dropout": 0.0, "penalize": "all", "self_condition": 0.5, "early_layer_views": 1},
+        "views": {
+            "drop_all_clean": 0.1,
+            "noisy_dropout": 0.0,
+            "penalize": "all",
+            "self_condition": 0.5,
+            "early_layer_views": 1,
+        },
         "losses": {"perceptual": 0.0, "ssim": 0.1, "ssim_alone": True, "occupancy": 0.2, "offset": 0.01},
     }
     for key, value in changes.items():

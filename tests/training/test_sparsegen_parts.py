@@ -33,7 +33,11 @@ def test_spgen_is_the_published_recipe():
     assert (recipe.optimizer.lr, recipe.optimizer.betas, recipe.optimizer.schedule) == (2e-5, (0.9, 0.99), "constant")
     assert recipe.losses == LossOptions() and recipe.optimizer.clip == 0
     assert (recipe.ema.decay, recipe.ema.update_every, recipe.ema.start) == (0.995, 10, 100)
-    assert (recipe.views.drop_all_clean, recipe.views.noisy_dropout, recipe.views.penalize) == (0.2, 0.5, "seen_and_one_more")
+    assert (recipe.views.drop_all_clean, recipe.views.noisy_dropout, recipe.views.penalize) == (
+        0.2,
+        0.5,
+        "seen_and_one_more",
+    )
 
 
 def test_tiny_recipe_fits_the_embedded_file():
@@ -126,7 +130,9 @@ def test_loss_terms_that_are_nan_are_left_out():
     assert float(total_loss(terms)) == pytest.approx(float((4 * x * x).mean()) + 0.05 * 0.81)
     alone = sparsegen_losses(x, x, None, None, None, LossOptions(perceptual=0, ssim_alone=True))
     assert float(alone["perceptual"]) == pytest.approx(0.0, abs=1e-6) and float(alone["occupancy"]) == 0
-    assert float(sparsegen_losses(x, x + 1, None, None, None, LossOptions(kind="l1", perceptual=0))["color"]) == pytest.approx(1.0)
+    assert float(
+        sparsegen_losses(x, x + 1, None, None, None, LossOptions(kind="l1", perceptual=0))["color"]
+    ) == pytest.approx(1.0)
 
 
 def test_view_dropout_limits():
@@ -264,7 +270,11 @@ def test_the_mean_image_is_the_baseline():
     report, pictures = evaluate(model, shard, means, novel=2)
     assert report.objects == 4 and list(report.per_kind) == ["square"] and pictures.shape == (4, 6, 3, 16, 16)
     assert report.gain == pytest.approx(report.psnr_novel - report.psnr_mean_image)
-    squared = [((white[k, v].transpose(2, 0, 1) - means[elevation_bin(shard.elevation[k])[v]].numpy()) ** 2).mean() for k in range(4) for v in (1, 2)]
+    squared = [
+        ((white[k, v].transpose(2, 0, 1) - means[elevation_bin(shard.elevation[k])[v]].numpy()) ** 2).mean()
+        for k in range(4)
+        for v in (1, 2)
+    ]
     assert report.psnr_mean_image == pytest.approx(float(np.mean(-10 * np.log10(squared))), abs=1e-3)
     assert sheet(pictures, 3).shape == (2 * 32, 3 * 48, 3)
     assert model.training

@@ -46,7 +46,10 @@ def test_one_sentence_for_what_is_missing(tmp_path, capsys):
         (["--prepare"], "--data"),
         (["--data", str(tmp_path), "--prepare", "--part", "2/2"], "--part"),
         (["--data", str(tmp_path), "--out", str(tmp_path), "--config", "huge"], "spgen, tiny"),
-        (["--data", str(tmp_path), "--out", str(tmp_path), "--config", "spgen", "--set", "model.embed_dims=8"], "num_heads|VGG|srn_"),
+        (
+            ["--data", str(tmp_path), "--out", str(tmp_path), "--config", "spgen", "--set", "model.embed_dims=8"],
+            "num_heads|VGG|srn_",
+        ),
     ):
         assert main(["train", "sparsegen", *arguments]) == 2
         said = capsys.readouterr().err.strip()

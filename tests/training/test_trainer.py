@@ -134,7 +134,8 @@ recipe = case.recipe(model={"dropout": 0.0}, optimizer={"muon": False, "clip": 0
 trainer = Trainer(recipe, ProceduralSource(recipe, case.shard()))
 assert trainer.processes.count == 2
 values = [trainer.advance()[0]["loss"] for _ in range(3)]
-torch.save({"model": trainer.model.state_dict(), "loss": values, "ema": trainer.ema is not None}, f"{sys.argv[2]}/{trainer.processes.rank}.pt")
+result = {"model": trainer.model.state_dict(), "loss": values, "ema": trainer.ema is not None}
+torch.save(result, f"{sys.argv[2]}/{trainer.processes.rank}.pt")
 trainer.processes.close()
 """
 
@@ -150,7 +151,9 @@ def test_two_processes_average_their_gradients(tmp_path):
     for rank in range(2):
         env = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
                             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
-        processes.append(subprocess.Popen([sys.executable, str(script), here, str(tmp_path)], env=env, stderr=subprocess.PIPE))
+        processes.append(
+            subprocess.Popen([sys.executable, str(script), here, str(tmp_path)], env=env, stderr=subprocess.PIPE)
+        )
     errors = [p.communicate(timeout=300)[1].decode() for p in processes]
     assert [p.returncode for p in processes] == [0, 0], errors
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
@@ -188,7 +191,9 @@ def test_two_processes_average_their_gradients(tmp_path):
 def test_schedules():
     options = case.recipe().optimizer
     trapezoid = replace(options, lr=1.0, warmup=10, schedule="trapezoid", decay_from=0.5, final_lr=0.1)
-    assert [learning_rate(trapezoid, s, 100) for s in (0, 4, 9, 50, 75, 100)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1])
+    assert [learning_rate(trapezoid, s, 100) for s in (0, 4, 9, 50, 75, 100)] == pytest.approx(
+        [0.1, 0.5, 1.0, 1.0, 0.55, 0.1]
+    )
     cosine = replace(trapezoid, schedule="cosine")
     assert [learning_rate(cosine, s, 100) for s in (10, 55, 100)] == pytest.approx([1.0, 0.55, 0.1])
     assert learning_rate(replace(trapezoid, schedule="constant"), 99, 100) == 1.0

@@ -18,12 +18,12 @@ def chair(rng: Rng) -> list[Primitive]:
     frame, seat_cover = pick(rng, [wood, surface, metal])(rng), surface(rng)
     width, depth = rng.uniform(0.44, 0.56), rng.uniform(0.42, 0.52)
     seat, back, thick = rng.uniform(0.4, 0.5), rng.uniform(0.42, 0.62), rng.uniform(0.05, 0.09)
-    parts: list[Primitive] = [
-        RoundedBox(seat_cover, (0, 0, seat), half=(depth / 2, width / 2, thick / 2), radius=0.02)
-    ]
+    parts: list[Primitive] = [RoundedBox(seat_cover, (0, 0, seat), half=(depth / 2, width / 2, thick / 2), radius=0.02)]
     style = pick(rng, ["legs", "legs", "legs", "office"])
     if style == "legs":
-        parts += _legs(rng, depth / 2 - 0.04, width / 2 - 0.04, seat, frame, rng.uniform(0.022, 0.036), rng.uniform(0, 0.04))
+        parts += _legs(
+            rng, depth / 2 - 0.04, width / 2 - 0.04, seat, frame, rng.uniform(0.022, 0.036), rng.uniform(0, 0.04)
+        )
     else:
         parts.append(rod((0, 0, 0.05), (0, 0, seat), 0.035, frame))
         parts.append(Frustum(frame, (0, 0, 0.03), bottom=width * 0.48, top=0.06, height=0.06))
@@ -68,7 +68,13 @@ def table(rng: Rng) -> list[Primitive]:
         parts.append(Frustum(frame, (0, 0, 0.03), bottom=min(x, y) * 0.9, top=min(x, y) * 0.5, height=0.06))
     if rng.random() < 0.35:  # something on it
         r = rng.uniform(0.08, 0.13)
-        parts.append(Ellipsoid(surface(rng), (rng.uniform(-0.1, 0.1), rng.uniform(-0.2, 0.2), height + thick / 2 + r * 0.9), half=(r, r, r)))
+        parts.append(
+            Ellipsoid(
+                surface(rng),
+                (rng.uniform(-0.1, 0.1), rng.uniform(-0.2, 0.2), height + thick / 2 + r * 0.9),
+                half=(r, r, r),
+            )
+        )
     return parts
 
 
@@ -90,7 +96,9 @@ def sofa(rng: Rng) -> list[Primitive]:
     w = (width - 2 * arm) / seats
     for k in range(seats):
         y = -width / 2 + arm + w * (k + 0.5)
-        parts.append(RoundedBox(cushion, (0.08, y, foot + seat), half=(depth / 2 - 0.11, w / 2 - 0.01, 0.07), radius=0.05))
+        parts.append(
+            RoundedBox(cushion, (0.08, y, foot + seat), half=(depth / 2 - 0.11, w / 2 - 0.01, 0.07), radius=0.05)
+        )
     if rng.random() < 0.5:
         y = pick(rng, [-1, 1]) * (width / 2 - arm - 0.18)
         parts.append(RoundedBox(surface(rng), (-0.06, y, foot + seat + 0.2), half=(0.08, 0.15, 0.15), radius=0.07))
@@ -115,9 +123,13 @@ def lamp(rng: Rng) -> list[Primitive]:
             parts.append(Ellipsoid(glaze, (0, 0, 0.06 + step * (k + 0.5)), half=(q * 0.9, q * 0.9, q * 1.05)))
         parts.append(rod((0, 0, 0.05), (0, 0, height), 0.025, stand))
     else:
-        parts.append(Frustum(surface(rng), (0, 0, 0.06 + height * 0.4), bottom=base * 0.8, top=0.05, height=height * 0.8))
+        parts.append(
+            Frustum(surface(rng), (0, 0, 0.06 + height * 0.4), bottom=base * 0.8, top=0.05, height=height * 0.8)
+        )
         parts.append(rod((0, 0, 0.05), (0, 0, height), 0.03, stand))
-    parts.append(Frustum(shade, (0, 0, height + shade_h * 0.3), bottom=r, top=r * rng.uniform(0.45, 0.95), height=shade_h))
+    parts.append(
+        Frustum(shade, (0, 0, height + shade_h * 0.3), bottom=r, top=r * rng.uniform(0.45, 0.95), height=shade_h)
+    )
     if rng.random() < 0.4:
         z = height + shade_h * (0.3 - 0.46)
         parts.append(Frustum(surface(rng), (0, 0, z), bottom=r * 1.01, top=r * 1.0, height=shade_h * 0.14))

@@ -45,7 +45,9 @@ def wood(rng: Rng) -> Material:
 
 def metal(rng: Rng) -> Material:
     value = rng.uniform(0.45, 0.75)
-    return Material((value, value, value * rng.uniform(0.95, 1.08)), metallic=1.0, roughness=float(rng.uniform(0.15, 0.5)))
+    return Material(
+        (value, value, value * rng.uniform(0.95, 1.08)), metallic=1.0, roughness=float(rng.uniform(0.15, 0.5))
+    )
 
 
 def dark(rng: Rng) -> Material:

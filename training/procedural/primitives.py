@@ -53,7 +53,7 @@ class Primitive:
     def local_sdf(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} has no shape of its own")
 
-    def scaled_shape(self, factor: float) -> "Primitive":
+    def scaled_shape(self, factor: float) -> Primitive:
         raise TypeError(f"{type(self).__name__} has no shape of its own")
 
     # Shared by all.
@@ -100,7 +100,7 @@ class Primitive:
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
         return (signs * e) @ self.rotation.T + torch.tensor(self.center)
 
-    def moved(self, offset: Vector, factor: float = 1.0) -> "Primitive":
+    def moved(self, offset: Vector, factor: float = 1.0) -> Primitive:
         """The primitive after ``p -> factor * (p + offset)`` of the whole object."""
         shape = self.scaled_shape(factor)
         return replace(shape, center=tuple(factor * (c + o) for c, o in zip(self.center, offset)))
@@ -322,7 +322,7 @@ class Convex(Primitive):
     vertices: tuple[Vector, ...] = ()
 
     @classmethod
-    def prism(cls, outline, half_width: float, **keys) -> "Convex":
+    def prism(cls, outline, half_width: float, **keys) -> Convex:
         """A prism: ``outline`` is a counter-clockwise convex polygon of (x, z), extruded to y = -/+ half_width."""
         planes = [(0.0, 1.0, 0.0, half_width), (0.0, -1.0, 0.0, half_width)]
         for (x0, z0), (x1, z1) in zip(outline, outline[1:] + outline[:1]):
@@ -333,7 +333,7 @@ class Convex(Primitive):
         return cls(planes=tuple(planes), vertices=tuple(vertices), **keys)
 
     @classmethod
-    def tapered(cls, half: Vector, top: tuple[float, float], shift: float = 0.0, **keys) -> "Convex":
+    def tapered(cls, half: Vector, top: tuple[float, float], shift: float = 0.0, **keys) -> Convex:
         """A box of half sizes ``half`` whose upper face has half sizes ``top``, moved by ``shift`` along x."""
         hx, hy, hz = half
         tx, ty = top

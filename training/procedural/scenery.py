@@ -17,7 +17,11 @@ def house(rng: Rng) -> list[Primitive]:
         gable = [(-x * 1.12, 0.0), (x * 1.12, 0.0), (0.0, rise)]
         parts.append(Convex.prism(gable, y * 1.1, material=roof, center=(0, 0, h)))
     else:
-        parts.append(Convex.tapered((x * 1.12, y * 1.12, rise / 2), (x * 0.2, y * 0.15), material=roof, center=(0, 0, h + rise / 2)))
+        parts.append(
+            Convex.tapered(
+                (x * 1.12, y * 1.12, rise / 2), (x * 0.2, y * 0.15), material=roof, center=(0, 0, h + rise / 2)
+            )
+        )
     door, pane = surface(rng), glass(rng)
     parts.append(Box(door, (rng.uniform(-0.3, 0.3) * x, y, h * 0.26), half=(0.1, 0.015, h * 0.26)))
     for side in (-1, 1):
@@ -56,13 +60,17 @@ def tree(rng: Rng) -> list[Primitive]:
         for _ in range(int(rng.integers(4, 7))):
             q, angle, out = rng.uniform(0.2, 0.32), rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3)
             parts.append(
-                Ellipsoid(leaf, (out * np.cos(angle), out * np.sin(angle), height + rng.uniform(0.1, 0.5)), half=(q, q, q))
+                Ellipsoid(
+                    leaf, (out * np.cos(angle), out * np.sin(angle), height + rng.uniform(0.1, 0.5)), half=(q, q, q)
+                )
             )
     if style in ("round", "cloud") and rng.random() < 0.4:
         fruit = paint(rng)
         for _ in range(6):
             angle, z = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.5)
-            parts.append(Ellipsoid(fruit, (0.42 * np.cos(angle), 0.42 * np.sin(angle), height + z), half=(0.06, 0.06, 0.06)))
+            parts.append(
+                Ellipsoid(fruit, (0.42 * np.cos(angle), 0.42 * np.sin(angle), height + z), half=(0.06, 0.06, 0.06))
+            )
     if rng.random() < 0.3:
         parts.append(Frustum(surface(rng), (0, 0, 0.1), bottom=0.22, top=0.28, height=0.24))
     return parts
@@ -78,11 +86,15 @@ def snowman(rng: Rng) -> list[Primitive]:
         parts.append(Ellipsoid(snow, (0, 0, z), half=(r, r, r * 0.95)))
         z += r * 0.75
     head_z, head = z - radii[2] * 0.75, radii[2]
-    parts.append(rod((head * 0.85, 0, head_z), (head * 1.8, 0, head_z - 0.02), 0.05, Material((0.95, 0.45, 0.08)), 0.01))
+    parts.append(
+        rod((head * 0.85, 0, head_z), (head * 1.8, 0, head_z - 0.02), 0.05, Material((0.95, 0.45, 0.08)), 0.01)
+    )
     coal = dark(rng)
     for side in (-1, 1):
         parts.append(Ellipsoid(coal, (head * 0.85, side * head * 0.35, head_z + head * 0.35), half=(0.04, 0.04, 0.04)))
-        parts.append(rod((0, side * radii[1] * 0.8, big * 2), (0.05, side * (radii[1] + 0.4), big * 2 + 0.25), 0.025, wood(rng)))
+        parts.append(
+            rod((0, side * radii[1] * 0.8, big * 2), (0.05, side * (radii[1] + 0.4), big * 2 + 0.25), 0.025, wood(rng))
+        )
     for k in range(3):
         parts.append(Ellipsoid(coal, (radii[1] * 0.95, 0, big * 1.75 + 0.13 * k), half=(0.04, 0.04, 0.04)))
     hat, band = pick(rng, [dark, paint])(rng), paint(rng)

@@ -19,7 +19,15 @@ def mug(rng: Rng) -> list[Primitive]:
         level, thick = rng.uniform(0.15, 0.85), rng.uniform(0.08, 0.25)
         radius = r + (top - r) * level
         low, high = radius - (top - r) * thick / 2 + 0.008, radius + (top - r) * thick / 2 + 0.008
-        parts.append(Frustum(surface(rng), (0, 0, height * level), bottom=low, top=high, height=height * min(thick, 0.14 + 0.1 * thick)))
+        parts.append(
+            Frustum(
+                surface(rng),
+                (0, 0, height * level),
+                bottom=low,
+                top=high,
+                height=height * min(thick, 0.14 + 0.1 * thick),
+            )
+        )
     handle = glaze if rng.random() < 0.6 else paint(rng)
     ring = height * rng.uniform(0.24, 0.3)
     turn = rotation("x", 90)
@@ -30,7 +38,12 @@ def mug(rng: Rng) -> list[Primitive]:
 def vase(rng: Rng) -> list[Primitive]:
     glaze, band = surface(rng), surface(rng)
     height = rng.uniform(1.0, 1.4)
-    foot, belly, neck, lip = rng.uniform(0.16, 0.28), rng.uniform(0.36, 0.52), rng.uniform(0.1, 0.22), rng.uniform(0.18, 0.32)
+    foot, belly, neck, lip = (
+        rng.uniform(0.16, 0.28),
+        rng.uniform(0.36, 0.52),
+        rng.uniform(0.1, 0.22),
+        rng.uniform(0.18, 0.32),
+    )
     at = rng.uniform(0.3, 0.5)
     knots = np.array([0.0, at * 0.45, at, at + 0.2, 0.82, 1.0])
     radii = np.array([foot, foot + (belly - foot) * 0.75, belly, (belly + neck) * 0.55, neck, lip])
@@ -40,7 +53,13 @@ def vase(rng: Rng) -> list[Primitive]:
         material = band if k == banded or (rng.random() < 0.15) else glaze
         z0, z1 = knots[k] * height, knots[k + 1] * height
         parts.append(
-            Frustum(material, (0, 0, float(z0 + z1) / 2), bottom=float(radii[k]), top=float(radii[k + 1]), height=float(z1 - z0))
+            Frustum(
+                material,
+                (0, 0, float(z0 + z1) / 2),
+                bottom=float(radii[k]),
+                top=float(radii[k + 1]),
+                height=float(z1 - z0),
+            )
         )
     if rng.random() < 0.5:  # flowers
         stem, petal = foliage(rng), paint(rng)
@@ -71,7 +90,14 @@ def robot(rng: Rng) -> list[Primitive]:
     for side in (-1, 1):
         parts.append(Ellipsoid(eye, (face, side * head * 0.26, top + 0.03), half=(0.035, 0.055, 0.055)))
         y = side * (w / 2 + 0.08)
-        parts.append(rod((0, y, leg + h * 0.92), (rng.uniform(0, 0.2), y + side * rng.uniform(0, 0.12), leg + h * 0.2), 0.065, joint))
+        parts.append(
+            rod(
+                (0, y, leg + h * 0.92),
+                (rng.uniform(0, 0.2), y + side * rng.uniform(0, 0.12), leg + h * 0.2),
+                0.065,
+                joint,
+            )
+        )
         parts.append(Ellipsoid(second, (0, side * (w / 2 + 0.05), leg + h * 0.9), half=(0.1, 0.1, 0.1)))
         parts.append(rod((0, side * w * 0.26, 0.06), (0, side * w * 0.26, leg), 0.075, joint))
         parts.append(RoundedBox(second, (0.05, side * w * 0.27, 0.06), half=(0.15, 0.1, 0.06), radius=0.03))

@@ -53,7 +53,12 @@ def car(rng: Rng) -> list[Primitive]:
     parts.append(Convex.tapered(half, top, shift, material=glass(rng), center=(x, 0, z)))
     roof = 0.05
     parts.append(
-        RoundedBox(roof_paint, (x + shift, 0, ground + body + height), half=(top[0] * 1.03, top[1] * 1.03, roof / 2), radius=0.02)
+        RoundedBox(
+            roof_paint,
+            (x + shift, 0, ground + body + height),
+            half=(top[0] * 1.03, top[1] * 1.03, roof / 2),
+            radius=0.02,
+        )
     )
     # Pillars: the middle one is what makes side windows read as windows.
     for px in (0.0,) if style in ("coupe", "pickup") else (-0.28, 0.28):
@@ -98,7 +103,13 @@ def truck(rng: Rng) -> list[Primitive]:
         h = rng.uniform(0.8, 1.1)
         parts.append(Box(load_paint, (load_x, 0, base + h / 2 + 0.02), half=(load_l / 2, width / 2, h / 2)))
         if rng.random() < 0.6:
-            parts.append(Box(surface(rng), (load_x, 0, base + h * rng.uniform(0.35, 0.65)), half=(load_l / 2 + 0.004, width / 2 + 0.006, h * 0.1)))
+            parts.append(
+                Box(
+                    surface(rng),
+                    (load_x, 0, base + h * rng.uniform(0.35, 0.65)),
+                    half=(load_l / 2 + 0.004, width / 2 + 0.006, h * 0.1),
+                )
+            )
     elif load == "tank":
         r = width * 0.48
         parts.append(rod((load_x - load_l / 2, 0, base + r), (load_x + load_l / 2, 0, base + r), r, load_paint))
@@ -106,7 +117,12 @@ def truck(rng: Rng) -> list[Primitive]:
     else:
         h = rng.uniform(0.4, 0.55)
         parts.append(
-            Convex.tapered((load_l * 0.42, width * 0.42, h / 2), (load_l / 2, width / 2), material=load_paint, center=(load_x, 0, base + h / 2 + 0.03))
+            Convex.tapered(
+                (load_l * 0.42, width * 0.42, h / 2),
+                (load_l / 2, width / 2),
+                material=load_paint,
+                center=(load_x, 0, base + h / 2 + 0.03),
+            )
         )
         parts.append(Ellipsoid(wood(rng), (load_x, 0, base + h), half=(load_l * 0.42, width * 0.42, 0.16)))
     parts += _wheels(rng, (-length * 0.36, -length * 0.14, length * 0.34), width / 2 - 0.03, wheel)
@@ -118,10 +134,17 @@ def boat(rng: Rng) -> list[Primitive]:
     hull, deck = surface(rng), wood(rng)
     length, width, depth = rng.uniform(1.7, 2.1), rng.uniform(0.6, 0.8), rng.uniform(0.3, 0.42)
     parts: list[Primitive] = [
-        Convex.tapered((length * 0.33, width * 0.3, depth / 2), (length * 0.42, width / 2), material=hull, center=(-length * 0.05, 0, depth / 2)),
+        Convex.tapered(
+            (length * 0.33, width * 0.3, depth / 2),
+            (length * 0.42, width / 2),
+            material=hull,
+            center=(-length * 0.05, 0, depth / 2),
+        ),
         Convex.prism(
             [(-0.01, -depth / 2), (length * 0.07, -depth / 2), (length * 0.24, depth / 2), (-0.01, depth / 2)],
-            width * 0.3, material=hull, center=(length * 0.28, 0, depth / 2),
+            width * 0.3,
+            material=hull,
+            center=(length * 0.28, 0, depth / 2),
         ),
         Box(deck, (-length * 0.05, 0, depth), half=(length * 0.38, width * 0.44, 0.02)),
     ]
@@ -130,18 +153,42 @@ def boat(rng: Rng) -> list[Primitive]:
         parts.append(rod((0, 0, depth), (0, 0, depth + mast), 0.035, wood(rng)))
         sail = length * rng.uniform(0.32, 0.42)
         parts.append(
-            Convex.prism([(-sail, 0.0), (0.0, 0.0), (0.0, mast * 0.85)], 0.02, material=cloth, center=(-0.04, 0, depth + 0.15))
+            Convex.prism(
+                [(-sail, 0.0), (0.0, 0.0), (0.0, mast * 0.85)], 0.02, material=cloth, center=(-0.04, 0, depth + 0.15)
+            )
         )
         if rng.random() < 0.6:
             parts.append(
-                Convex.prism([(0.0, 0.0), (sail * 0.8, 0.0), (0.0, mast * 0.7)], 0.02, material=surface(rng), center=(0.05, 0, depth + 0.12))
+                Convex.prism(
+                    [(0.0, 0.0), (sail * 0.8, 0.0), (0.0, mast * 0.7)],
+                    0.02,
+                    material=surface(rng),
+                    center=(0.05, 0, depth + 0.12),
+                )
             )
     else:
         cabin_h = rng.uniform(0.3, 0.42)
-        parts.append(RoundedBox(surface(rng), (-length * 0.12, 0, depth + cabin_h / 2), half=(length * 0.18, width * 0.3, cabin_h / 2), radius=0.04))
-        parts.append(Box(glass(rng), (-length * 0.12, 0, depth + cabin_h * 0.65), half=(length * 0.185, width * 0.22, cabin_h * 0.16)))
-        parts.append(rod((-length * 0.2, 0, depth + cabin_h), (-length * 0.2, 0, depth + cabin_h * 2), 0.09, paint(rng)))
-        parts.append(rod((-length * 0.2, 0, depth + cabin_h * 1.8), (-length * 0.2, 0, depth + cabin_h * 2.02), 0.095, dark(rng)))
+        parts.append(
+            RoundedBox(
+                surface(rng),
+                (-length * 0.12, 0, depth + cabin_h / 2),
+                half=(length * 0.18, width * 0.3, cabin_h / 2),
+                radius=0.04,
+            )
+        )
+        parts.append(
+            Box(
+                glass(rng),
+                (-length * 0.12, 0, depth + cabin_h * 0.65),
+                half=(length * 0.185, width * 0.22, cabin_h * 0.16),
+            )
+        )
+        parts.append(
+            rod((-length * 0.2, 0, depth + cabin_h), (-length * 0.2, 0, depth + cabin_h * 2), 0.09, paint(rng))
+        )
+        parts.append(
+            rod((-length * 0.2, 0, depth + cabin_h * 1.8), (-length * 0.2, 0, depth + cabin_h * 2.02), 0.095, dark(rng))
+        )
     return parts
 
 
@@ -164,8 +211,11 @@ def rocket(rng: Rng) -> list[Primitive]:
         frame = rotation("z", turn + 360 * k / fins)
         parts.append(
             Convex.prism(
-                [(r * 0.9, 0.0), (r + span, -0.18), (r + span, 0.1), (r * 0.9, root)], 0.035,
-                material=fin_paint, center=(0, 0, 0.2), rotation=frame,
+                [(r * 0.9, 0.0), (r + span, -0.18), (r + span, 0.1), (r * 0.9, root)],
+                0.035,
+                material=fin_paint,
+                center=(0, 0, 0.2),
+                rotation=frame,
             )
         )
     for k in range(int(rng.integers(1, 4))):
@@ -173,7 +223,14 @@ def rocket(rng: Rng) -> list[Primitive]:
         level = 0.2 + height * (0.8 - 0.22 * k)
         direction = window[:, 2].tolist()
         parts.append(
-            Frustum(glass(rng), (direction[0] * r, direction[1] * r, level), window, bottom=r * 0.38, top=r * 0.38, height=0.06)
+            Frustum(
+                glass(rng),
+                (direction[0] * r, direction[1] * r, level),
+                window,
+                bottom=r * 0.38,
+                top=r * 0.38,
+                height=0.06,
+            )
         )
     return parts
 

@@ -63,7 +63,9 @@ def _prepare(recipe: Recipe, args: argparse.Namespace) -> int:
 
     data = recipe.data
     if data.source != "procedural" or not data.folder:
-        raise InputError("`--prepare` draws procedural views: it needs --data and a recipe with `data.source: procedural`.")
+        raise InputError(
+            "`--prepare` draws procedural views: it needs --data and a recipe with `data.source: procedural`."
+        )
     try:
         part, parts = (int(x) for x in args.part.split("/"))
     except ValueError:

@@ -19,7 +19,7 @@ BINS = 3  # the mean image is taken per third of the elevation range
 
 @dataclass
 class Report:
-    """Means over objects: PSNR and SSIM of views the network was not given, PSNR of the given one, and of mean images."""
+    """Means over objects: PSNR and SSIM of views that were not given, PSNR of the given ones, and of mean images."""
 
     psnr_novel: float
     ssim_novel: float
@@ -120,7 +120,7 @@ def evaluate(
 
 
 def held_out_table(recipe, checkpoint) -> dict[str, Report]:
-    """Reports of a checkpoint's averaged weights: unseen objects of known kinds (1, 2 and 3 given views), an unseen kind."""
+    """Reports of averaged weights: unseen objects of known kinds (1 to 3 given views), an unseen kind."""
     from .export import averaged_model
     from .procedural_data import read_shards
 

@@ -120,5 +120,10 @@ def write_curve(log: Path, path: Path, width: int = 720, height: int = 300) -> N
                 draw.line(places, fill=color, width=2)
 
     panel(0, [(train, "#1f77b4")], "training color loss (MSE on [-1,1])", lambda v: f"{10**v:.3g}")
-    panel(width // 2, [(novel, "#d62728"), (mean, "#888888")], "held-out novel-view PSNR (dB), mean image grey", lambda v: f"{v:.1f}")
+    panel(
+        width // 2,
+        [(novel, "#d62728"), (mean, "#888888")],
+        "held-out novel-view PSNR (dB), mean image grey",
+        lambda v: f"{v:.1f}",
+    )
     image.save(path)

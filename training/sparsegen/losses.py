@@ -20,8 +20,8 @@ VGG_MEAN = (123.680, 116.779, 103.939)
 # Divisors of the mean absolute differences of picture and blocks, from Chen & Koltun's cascaded refinement networks.
 BLOCK_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
 VGG_HINT = (
-    "give the path of imagenet-vgg-verydeep-19.mat (MatConvNet) or of a safetensors / .pth file with VGG-19 `features.N.weight` and "
-    "`features.N.bias`, or set `perceptual: 0`"
+    "give the path of imagenet-vgg-verydeep-19.mat (MatConvNet) or of a safetensors / .pth file with VGG-19 "
+    "`features.N.weight` and `features.N.bias`, or set `perceptual: 0`"
 )
 
 
@@ -29,7 +29,7 @@ class VggPerceptualLoss(nn.Module):
     """Sum of mean absolute differences of a picture and five VGG-19 feature blocks (average pooling).
 
     ``weights`` maps ``features.N.weight`` and ``features.N.bias`` to tensors; widths follow from them. Weights are
-    frozen. Call with prediction and target [N, 3, H, W] in [0, 1]; returns a scalar. Raises InputError for missing keys.
+    frozen. Call with prediction and target [N, 3, H, W] in [0, 1]; scalar out. Raises InputError for missing keys.
     """
 
     def __init__(self, weights: dict[str, Tensor]):
@@ -65,7 +65,7 @@ class VggPerceptualLoss(nn.Module):
         return total / 255.0
 
     @classmethod
-    def from_file(cls, path: str | Path | None) -> "VggPerceptualLoss":
+    def from_file(cls, path: str | Path | None) -> VggPerceptualLoss:
         """Read VGG-19 from a file the user gives; nothing is downloaded. Raises InputError when it is not there."""
         if not path or not Path(path).is_file():
             raise InputError(f"The perceptual loss needs VGG-19 weights and `vgg_weights` is {path!r}; {VGG_HINT}.")

@@ -145,7 +145,7 @@ def to_batch(rgba: np.ndarray, azimuth: np.ndarray, elevation: np.ndarray) -> Vi
 
 
 def prepare(folder: Path | str, objects: int, views: int, size: int, held_out: int = 65, shard: int = 250, part=(0, 1)):
-    """Draw all shards into ``folder``: ``objects`` for training, ``held_out`` of known kinds and as many per unseen kind.
+    """Draw all shards into ``folder``: ``objects`` for training, ``held_out`` of known kinds, a few of unseen kinds.
 
     ``part`` = (k, n) does every n-th shard from the k-th, for several processes side by side; finished shards are kept.
     Yields the number of finished shards and their total, for progress.
@@ -155,7 +155,9 @@ def prepare(folder: Path | str, objects: int, views: int, size: int, held_out: i
     folder = Path(folder)
     jobs = [(folder / f"heldout-{size}-0.npz", *held_out_indices(held_out, KINDS))]
     unseen = [HELD_OUT_START + 10_000 + k for k in range(max(8, held_out // 4))]
-    jobs.append((folder / f"unseen-{size}-0.npz", unseen, [HELD_OUT_KINDS[k % len(HELD_OUT_KINDS)] for k in range(len(unseen))]))
+    jobs.append(
+        (folder / f"unseen-{size}-0.npz", unseen, [HELD_OUT_KINDS[k % len(HELD_OUT_KINDS)] for k in range(len(unseen))])
+    )
     for start in range(0, objects, shard):
         indices = list(range(start, min(objects, start + shard)))
         jobs.append((folder / f"train-{size}-{start:06d}.npz", indices, [SLOTS[i % len(SLOTS)] for i in indices]))

@@ -36,7 +36,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """AdamW and its schedule: linear warm-up, then "constant", "cosine" to ``final_lr`` at the last step, or "trapezoid":
+    """AdamW and its schedule: linear warm-up, then "constant", "cosine" to ``final_lr`` at the end, or "trapezoid":
 
     constant until ``decay_from`` (fraction of the run), then linear to ``final_lr``. ``clip`` 0: no clipping.
     ``muon``: the matrices of attention, feed-forward layers and heads take orthogonalized momentum steps of the same

@@ -1,4 +1,4 @@
-"""Where training batches come from. Every draw depends on (seed, step, rank) only, so a resumed run continues exactly."""
+"""Where training batches come from. Every draw depends on (seed, step, rank) only, so a resumed run is exact."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class ProceduralSource:
 def open_source(recipe: Recipe) -> Source:
     """The source the recipe names. Raises InputError for another name or when its data is not there."""
     if not recipe.data.folder:
-        raise InputError("`data.folder` is not given; name the folder of the drawn shards or of the SRN dataset (--data).")
+        raise InputError(
+            "`data.folder` is not given; name the folder of the drawn shards or of the SRN dataset (--data)."
+        )
     if recipe.data.source == "procedural":
         return ProceduralSource(recipe)
     if recipe.data.source == "srn":

@@ -1,6 +1,7 @@
 """The SRN dataset layout: reading, the published training items, and writing.
 
-``<root>/srn_<category>/<category>_{train,val,test}/<object>/{intrinsics.txt, rgb/NNNNNN.png, pose/NNNNNN.txt, opc/NNNNNN.png}``.
+``<root>/srn_<category>/<category>_{train,val,test}/<object>/`` with ``intrinsics.txt``, ``rgb/NNNNNN.png``,
+``pose/NNNNNN.txt`` and ``opc/NNNNNN.png``.
 Pose files: camera (x right, y down, z forward) to world (Z up), 16 numbers. Pictures on white; ``opc`` silhouettes.
 """
 
@@ -37,7 +38,7 @@ VIRTUAL_FRAMES = {
 
 @dataclass
 class SrnObject:
-    """All frames of one object: ``rgb`` uint8 [n, H, W, 3], ``occupancy`` uint8 [n, H, W] or None, ``cameras`` of n views."""
+    """Frames of one object: ``rgb`` uint8 [n, H, W, 3], ``occupancy`` uint8 [n, H, W] or None, n ``cameras``."""
 
     rgb: Tensor
     occupancy: Tensor | None
@@ -60,7 +61,9 @@ def object_folders(root: Path | str, category: str, split: str) -> list[Path]:
         base = base / "chairs_2.0_train"  # how the public archive unpacks
     folders = sorted(p.parent for p in base.glob("*/intrinsics.txt"))
     if not folders:
-        raise InputError(f"`folder` {base} holds no object with an intrinsics.txt; give the folder above srn_{category}.")
+        raise InputError(
+            f"`folder` {base} holds no object with an intrinsics.txt; give the folder above srn_{category}."
+        )
     return folders
 
 
@@ -78,7 +81,9 @@ def read_object(folder: Path | str, frames: list[int] | None = None, occupancy: 
         names.pop("opc")
     counts = {kind: len(files) for kind, files in names.items()}
     if len(set(counts.values())) != 1 or not counts["rgb"]:
-        raise InputError(f"`folder` {folder} holds {counts}; every picture needs a pose{' and a silhouette' if occupancy else ''}.")
+        raise InputError(
+            f"`folder` {folder} holds {counts}; every picture needs a pose{' and a silhouette' if occupancy else ''}."
+        )
     chosen = range(counts["rgb"]) if frames is None else frames
 
     def picture(path: Path) -> np.ndarray:
@@ -99,7 +104,9 @@ def read_intrinsics(path: Path) -> tuple[float, int]:
     try:
         focal, height, width = float(lines[0][0]), int(float(lines[-1][0])), int(float(lines[-1][1]))
     except (IndexError, ValueError):
-        raise InputError(f"`intrinsics` {path} is unreadable; it needs a line `f cx cy 0` and a last line `height width`.") from None
+        raise InputError(
+            f"`intrinsics` {path} is unreadable; it needs a line `f cx cy 0` and a last line `height width`."
+        ) from None
     if height != width:
         raise InputError(f"`intrinsics` {path} says {width}x{height}; SparseGen needs square pictures.")
     return focal, width
@@ -115,7 +122,10 @@ def write_object(folder: Path | str, rgb: Tensor, cameras: Cameras, occupancy: T
     folder = Path(folder)
     side = cameras.width
     if rgb.shape != (len(cameras), side, side, 3) or cameras.height != side:
-        raise InputError(f"`rgb` is {tuple(rgb.shape)} for {len(cameras)} cameras of {cameras.width}x{cameras.height}; they must match and be square.")
+        raise InputError(
+            f"`rgb` is {tuple(rgb.shape)} for {len(cameras)} cameras of {cameras.width}x{cameras.height}; "
+            "they must match and be square."
+        )
     if folder.exists():
         raise InputError(f"`folder` {folder} exists; name a new one.")
     partial = folder.with_name(folder.name + ".part")
@@ -214,14 +224,19 @@ class SrnSource:
         counts = rng(recipe, 1, step)
         clean, noisy = choose(recipe.data.clean, counts), choose(recipe.data.noisy, counts)
         if recipe.data.views <= clean + noisy - 1:
-            raise InputError(f"`data.views` is {recipe.data.views}; it must be at least the {clean + noisy} views of a step.")
+            raise InputError(
+                f"`data.views` is {recipe.data.views}; it must be at least the {clean + noisy} views of a step."
+            )
         draw = rng(recipe, 2, step, rank)
         items = []
         for index in draw.integers(len(self.folders), size=recipe.batch_size):
             item = self.load(int(index))
             frames = item.above_ground()
             if len(frames) < clean + noisy:
-                raise InputError(f"`folder` {self.folders[index]} has {len(frames)} frames above the ground; {clean + noisy} are needed.")
+                raise InputError(
+                    f"`folder` {self.folders[index]} has {len(frames)} frames above the ground; "
+                    f"{clean + noisy} are needed."
+                )
             order = draw.permutation(frames)[: clean + noisy].tolist()
             items.append(training_item(item, order, clean, recipe.model))
         masks = [i.training_occs for i in items]

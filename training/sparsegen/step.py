@@ -16,6 +16,7 @@ from .losses import LossOptions, sparsegen_losses
 from .view_dropout import drop_views
 
 TRAIN_STEPS = 1000
+PUBLISHED_LOSSES = LossOptions()
 
 
 @dataclass
@@ -44,7 +45,7 @@ class StepDraws:
     self_uniform: float
 
     @classmethod
-    def draw(cls, views: TrainingViews, generator: torch.Generator | None = None) -> "StepDraws":
+    def draw(cls, views: TrainingViews, generator: torch.Generator | None = None) -> StepDraws:
         shape = (views.images.shape[0], views.noisy, *views.images.shape[2:])
         return cls(
             noise=torch.randn(shape, generator=generator),
@@ -93,8 +94,8 @@ def training_step(
     views: TrainingViews,
     t: Tensor,
     draws: StepDraws,
-    options: StepOptions = StepOptions(),
-    losses: LossOptions = LossOptions(),
+    options: StepOptions | None = None,
+    losses: LossOptions = PUBLISHED_LOSSES,
     *,
     perceptual: nn.Module | None = None,
     renderer: Callable | None = None,
@@ -105,7 +106,7 @@ def training_step(
     ``t`` [B] in 0..1000 is the time of the noisy views. ``network`` is what is called in place of ``model`` where it
     is wrapped for several processes. ``renderer`` as in ``render_views``.
     """
-    config, network = model.config, network or model
+    config, network, options = model.config, network or model, options or StepOptions()
     given, size = views.clean + views.noisy, views.images.shape[-1]
     clean = views.images[:, : views.clean]
     noisy = add_noise(views.images[:, views.clean : given], draws.noise.to(clean), t.to(clean.device))

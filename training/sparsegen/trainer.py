@@ -1,7 +1,7 @@
 """The training loop: one process, or several under torchrun (gloo on CPU, nccl on CUDA) that average their gradients.
 
-    python -m sightline train sparsegen --config tiny --data VIEWS --out RUN
-    torchrun --nproc-per-node 2 -m sightline train sparsegen --config tiny --data VIEWS --out RUN
+python -m sightline train sparsegen --config tiny --data VIEWS --out RUN
+torchrun --nproc-per-node 2 -m sightline train sparsegen --config tiny --data VIEWS --out RUN
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
 
 
 def make_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.optim.Optimizer]:
-    """AdamW in two groups, the picture encoder (its rate times ``encoder_lr_factor``) and the rest; Muon where asked."""
+    """AdamW in two groups, picture encoder (its rate times ``encoder_lr_factor``) and the rest; Muon where asked."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     muon = [(n, p) for n, p in named if options.muon and is_hidden_matrix(n, p)]
     taken = {n for n, _ in muon}
@@ -107,7 +107,9 @@ def make_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.o
     ]
     if muon:
         if not hasattr(torch.optim, "Muon"):
-            raise MissingDependency("`optimizer.muon` needs torch 2.9 or newer; update torch or set `optimizer.muon: false`.")
+            raise MissingDependency(
+                "`optimizer.muon` needs torch 2.9 or newer; update torch or set `optimizer.muon: false`."
+            )
         optimizers.append(
             torch.optim.Muon(
                 list(groups(muon)), lr=options.lr, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -117,7 +119,7 @@ def make_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.o
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter maps hidden activations to hidden activations (not embeddings, modulations or last layers)."""
+    """Whether a parameter maps hidden activations to hidden activations (no embedding, modulation or last layer)."""
     inner = (".attn.", "_attn.", ".mlp.fc", "feed_forward.", "gs_decoder.")
     last = name.startswith("gs_decoder.") and name.endswith(".4.weight")
     return parameter.ndim == 2 and any(part in name for part in inner) and not last
@@ -170,15 +172,13 @@ class Trainer:
         return views, torch_generator(self.recipe, step, rank), times, options
 
     def advance(self) -> tuple[dict[str, float], StepResult]:
-        """One optimizer step; returns the loss terms (of all processes) with the gradient norm and the learning rate."""
+        """One optimizer step; returns loss terms (mean over processes), gradient norm, learning rate, and the step."""
         recipe = self.recipe
         views, generator, times, options = self._inputs(self.step, self.processes.rank)
         draws = StepDraws.draw(views, generator)
         with torch.random.fork_rng(devices=[]):  # dropout inside the network
             torch.manual_seed(generator.initial_seed())
-            result = training_step(
-                self.model, views, times, draws, options, recipe.losses, perceptual=self.perceptual
-            )
+            result = training_step(self.model, views, times, draws, options, recipe.losses, perceptual=self.perceptual)
         loss = total_loss(result.terms)
         self.model.zero_grad(set_to_none=True)
         loss.backward()
@@ -240,10 +240,12 @@ def read_state(path: Path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def train(recipe: Recipe, out: Path | str, *, minutes: float | None = None, source: Source | None = None, callback=None) -> Path:
+def train(
+    recipe: Recipe, out: Path | str, *, minutes: float | None = None, source: Source | None = None, callback=None
+) -> Path:
     """Run (or continue) a recipe in folder ``out`` until its steps, or ``minutes``, are over; returns the checkpoint.
 
-    ``out/state.pth`` is written every ``save_every`` steps and continued from where it exists. ``callback(done, total)``
+    ``out/state.pth`` is written every ``save_every`` steps, and continued where it exists. ``callback(done, total)``
     may raise to stop; the last written checkpoint stays. Raises InputError for unusable options or data.
     """
     processes = Processes()

@@ -39,7 +39,9 @@ def drop_views(
     if noisy_dropout < 1.0:
         keep += noisy_views[start if noisy_dropout == 0.5 else 0 :]
     if not keep:
-        raise InputError("Every view was dropped; keep noisy views (`noisy_dropout` below 1) or lower `drop_all_clean`.")
+        raise InputError(
+            "Every view was dropped; keep noisy views (`noisy_dropout` below 1) or lower `drop_all_clean`."
+        )
     if penalize == "seen":
         render = list(keep)
     elif penalize == "all":
