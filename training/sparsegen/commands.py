@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,8 +37,11 @@ def run(args: argparse.Namespace) -> int:
         return _export(recipe, args, checkpoint) if args.export else _evaluate(recipe, checkpoint)
     from .trainer import train
 
-    with _progress(args, "training") as bar:
-        print(train(recipe, args.out, minutes=args.minutes, callback=bar))
+    first = os.environ.get("RANK", "0") == "0"  # of the processes torchrun starts, one speaks
+    with _progress(args, "training") if first else _Silent() as bar:
+        path = train(recipe, args.out, minutes=args.minutes, callback=bar)
+    if first:
+        print(path)
     return 0
 
 
