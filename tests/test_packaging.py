@@ -80,6 +80,12 @@ def test_requirements_leave_the_host_alone(project):
     assert sorted(listed(project, "dependencies")) == sorted([*lines, "torch", "numpy"])
 
 
+def test_install_py_gets_the_tools_of_the_dev_extra(project):
+    environment = (ROOT / "_install" / "environment.py").read_text("utf-8")
+    tools = re.findall(r'"([^"]+)"', re.search(r"^TEST_TOOLS = (.*)$", environment, re.M)[1])
+    assert sorted(tools) == sorted(set(listed(project, "dev")) - {"ruff"})
+
+
 def test_registry_metadata(project):
     name = re.search(r'^name = "(.+)"', project, re.M)[1]
     assert re.fullmatch(r"[a-z][a-z0-9-]{0,98}", name) and "comfyui" not in name
