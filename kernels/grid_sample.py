@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..scene.errors import InputError
 from ..scene.sparse import AXIS_STEPS, MAX_COORDINATE, SparseTensor, pack_coords
+from .projection import weighted_rows
 
 CHUNK = 1 << 18  # points looked up at once
 
@@ -52,10 +53,7 @@ def _interpolate(x: SparseTensor, rows: Tensor, points: Tensor, item: Tensor, lo
     weight = torch.where(index < n, weight, 0.0).flatten(1)
     total = weight.sum(1, keepdim=True)
     weight = torch.where(total > 0, weight / total.clamp(min=torch.finfo(weight.dtype).tiny), 0.0)
-    feats = torch.nn.functional.embedding_bag(
-        index.flatten(1), rows.float(), per_sample_weights=weight.float(), mode="sum"
-    )
-    return feats.to(x.dtype)
+    return weighted_rows(rows.float(), index.flatten(1), weight.float()).to(x.dtype)
 
 
 def _search(x: SparseTensor, low: Tensor, item: Tensor) -> Tensor:

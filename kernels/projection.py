@@ -154,6 +154,7 @@ def sample_map(
 
 def weighted_rows(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """sum_k weight[n, k] rows[index[n, k]]: [N, C] from rows [M, C], index [N, K] int64 and weight [N, K]."""
+    rows, index = rows.contiguous(), index.to(torch.int32)  # several times faster than strided rows, wide indices
     return torch.nn.functional.embedding_bag(index, rows, per_sample_weights=weight.to(rows.dtype), mode="sum")
 
 
