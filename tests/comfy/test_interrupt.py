@@ -1,9 +1,14 @@
 """Interrupting a run: it stops at once, nothing is written, the server goes on."""
 
+import asyncio
+import io
+import json
 import time
+import uuid
 
 import pytest
 from comfy_graphs import views
+from PIL import Image
 
 from sightline.cli import headless
 
@@ -61,3 +66,26 @@ def test_progress_counts_steps(server):
         on_event=lambda e: values.append(e["data"]) if e["type"] == "progress" and e["data"]["node"] == "4" else None,
     )
     assert values[-1]["value"] == values[-1]["max"] == 5
+
+
+def test_guessed_views_are_shown_while_it_samples(server):
+    """The host sends a JPEG of the virtual views, side by side, with the progress of every step but the last."""
+    aiohttp = pytest.importorskip("aiohttp", reason="aiohttp comes with ComfyUI's requirements")
+    workflow = views()
+    workflow["4"]["inputs"].update(steps=4, seed=79)
+
+    async def previews() -> list[bytes]:
+        client, found = uuid.uuid4().hex, []
+        address = f"{server.url}/ws?clientId={client}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address) as stream:
+            await asyncio.to_thread(server.queue, workflow, client)
+            async for message in stream:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    found.append(message.data)
+                elif message.type == aiohttp.WSMsgType.TEXT and json.loads(message.data)["type"] == "execution_success":
+                    return found
+
+    pictures = [data[data.index(b"\xff\xd8\xff") :] for data in asyncio.run(previews()) if b"\xff\xd8\xff" in data]
+    assert len(pictures) >= 3
+    width, height = Image.open(io.BytesIO(pictures[0])).size  # the host makes it larger
+    assert abs(width - 3 * height) <= 3
