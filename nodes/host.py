@@ -36,7 +36,7 @@ if not (hasattr(io, "Splat") and hasattr(Types, "SPLAT") and hasattr(io, "Autogr
     raise ImportError("Sightline needs ComfyUI 0.30 or newer: this one has no SPLAT type; update ComfyUI.")
 
 CATEGORY = "Sightline"
-PREVIEW_SIZE = 512  # pixels; the host makes live previews no larger
+PREVIEW_SIZE, PREVIEW_FRAMES = 512, 72  # what nodes show of their own results is no larger or longer
 CAMERA_SIZE = 128  # pixels; cameras without a picture carry a size, which whoever draws replaces
 SPARSEGEN_FOLDER = "sparsegen"
 WEIGHT_SUFFIXES = {".safetensors", ".pth"}
@@ -250,9 +250,17 @@ def front_cameras(cameras: Cameras) -> Cameras:
 
 
 def show_animation(frames: Tensor, fps: float) -> dict:
-    """UI of a node that plays frames [F, H, W, 3] in [0, 1] in a loop; a file in the host's temporary folder."""
+    """UI of a node that plays frames [F, H, W, 3] in [0, 1] in a loop, in a file in the host's temporary folder.
+
+    Of long turns it shows every second frame, or fewer, and of large pictures a smaller copy: it is only a preview.
+    """
+    step = -(-len(frames) // PREVIEW_FRAMES)
+    shown = frames[::step].permute(0, 3, 1, 2)
+    shrink = PREVIEW_SIZE / max(shown.shape[2:])
+    if shrink < 1:
+        shown = torch.nn.functional.interpolate(shown, scale_factor=shrink, mode="area")
     name = f"sightline_{uuid.uuid4().hex}.webp"
-    save(Path(folder_paths.get_temp_directory()), name, encode_webp(frames.permute(0, 3, 1, 2), fps))
+    save(Path(folder_paths.get_temp_directory()), name, encode_webp(shown, max(fps / step, 1)))
     return {"images": [ui.SavedResult(name, "", io.FolderType.temp)], "animated": (len(frames) > 1,)}
 
 

@@ -84,7 +84,7 @@ class SplatTurntable(io.ComfyNode):
         pictures, alphas, depths = [], [], []
         for item in items:
             before = len(pictures) * frames
-            target, distance = ((0.0, 0.0, 0.0), radius) if radius else framing(item, fov)
+            target, distance = ((0.0, 0.0, 0.0), radius) if radius else framing(item, fov, width / height)
             cameras = turntable(frames, elevation, distance, fov, width, height, start=start, target=target)
             render = render_splats(
                 item, cameras.to(item.device), background=color(background),

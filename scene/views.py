@@ -189,10 +189,10 @@ def _one_each(name: str, values: Sequence[float], count: int) -> list[float]:
 
 
 
-def framing(splats: Splats, fov: float) -> tuple[tuple[float, float, float], float]:
+def framing(splats: Splats, fov: float, aspect: float = 1.0) -> tuple[tuple[float, float, float], float]:
     """Where to look and from how far, so that a camera of `fov` degrees sees all of `splats` from any side.
 
-    Gaussians below opacity 0.05 and the outermost hundredth (by distance) do not count. Returns the middle of what
+    fov: horizontal; aspect: width / height of the picture. Gaussians below opacity 0.05 and the outermost hundredth (by distance) do not count. Returns the middle of what
     counts and a distance, in the splats' own frame and units; a single point is seen from distance 1.
     """
     means = splats.means[splats.opacities > 0.05]
@@ -204,8 +204,8 @@ def framing(splats: Splats, fov: float) -> tuple[tuple[float, float, float], flo
         inner = means[distance <= reach]
         middle = (inner.amin(dim=0) + inner.amax(dim=0)) / 2
     size = float((inner - middle).norm(dim=-1).amax()) * FRAMING_MARGIN
-    distance = size / math.sin(math.radians(min(fov, 170.0)) / 2) if size > 1e-9 else 1.0
-    return tuple(middle.tolist()), distance
+    half = math.atan(math.tan(math.radians(min(fov, 170.0)) / 2) / max(aspect, 1.0))
+    return tuple(middle.tolist()), size / math.sin(half) if size > 1e-9 else 1.0
 
 
 def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:

@@ -184,3 +184,18 @@ def test_a_batch_of_splats_becomes_a_file_and_a_turn_each(server):
     pictures = [np.asarray(Image.open(path)) for path in saved(run, ".png")]
     assert len(pictures) == 6 and all(picture.shape == (48, 32, 3) for picture in pictures)
     assert all(tuple(picture[0, 0]) == (0x20, 0x40, 0x60) for picture in pictures), "all of it should be in the picture"
+
+
+def test_the_preview_of_a_large_turn_is_small(server):
+    turn = {"splat": ["1", 0], "frames": 80, "width": 600, "height": 64, "elevation": 0.0, "background": "#ffffff",
+            "start": 0.0, "radius": 0.0, "fov": 51.99}  # fmt: skip
+    workflow = {
+        "1": {"class_type": "SightlineTestBrokenSplat", "inputs": {"kind": "two"}},
+        "2": {"class_type": "SightlineSplatTurntable", "inputs": turn},
+        "3": {"class_type": "ImageFromBatch", "inputs": {"image": ["2", 0], "batch_index": 0, "length": 1}},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+    }
+    run = server.run(workflow)
+    shown = frames_of(server.base / "temp" / run.outputs["2"]["images"][0]["filename"])
+    # of 160 frames 600 pixels wide; equal neighbors become one in the file
+    assert 20 < len(shown) <= 54 and max(shown.shape[1:3]) == 512

@@ -122,6 +122,15 @@ def test_framing_shows_all_of_it_and_no_more(fov, elevation):
     assert float(pixels.max()) - float(pixels.min()) > 80
 
 
+@pytest.mark.parametrize("width, height", [(200, 50), (50, 200)])
+def test_framing_minds_the_shape_of_the_picture(width, height):
+    points, splats = ball((0.0, 0.0, 0.0), 1.0)
+    target, distance = framing(splats, 52.0, width / height)
+    pixels, _ = turntable(4, 20.0, distance, 52.0, width, height, target=target).project(points)
+    assert float(pixels.min()) > 0 and bool((pixels.amax(dim=(0, 1)) < torch.tensor([width, height])).all())
+    assert float((pixels.amax(dim=(0, 1)) - pixels.amin(dim=(0, 1))).max()) > 0.8 * min(width, height)
+
+
 def test_framing_ignores_outliers_and_faint_splats():
     points, splats = ball((0.0, 0.0, 0.0), 1.0)
     means, opacities = splats.means.clone(), splats.opacities.clone()
