@@ -192,8 +192,9 @@ def _one_each(name: str, values: Sequence[float], count: int) -> list[float]:
 def framing(splats: Splats, fov: float, aspect: float = 1.0) -> tuple[tuple[float, float, float], float]:
     """Where to look and from how far, so that a camera of `fov` degrees sees all of `splats` from any side.
 
-    fov: horizontal; aspect: width / height of the picture. Gaussians below opacity 0.05 and the outermost hundredth (by distance) do not count. Returns the middle of what
-    counts and a distance, in the splats' own frame and units; a single point is seen from distance 1.
+    fov: horizontal; aspect: width / height of the picture. Gaussians below opacity 0.05 and the outermost hundredth
+    (by distance) do not count. Returns the middle of what counts and a distance, in the splats' own frame and units; a
+    single point is seen from distance 1.
     """
     means = splats.means[splats.opacities > 0.05]
     means = (means if len(means) else splats.means).cpu().double()  # some devices have no float64
