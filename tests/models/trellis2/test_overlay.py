@@ -56,7 +56,7 @@ def test_posed_cameras_draw_what_the_front_camera_draws():
     rig = PosedCameras(four_view_rig(64))
     token = torch.tensor([[8, 4, 4]])  # on the right: at the side in the front view, in the middle from the right
     side, middle = (draw(rig, view=view, coords=token, resolution=9) for view in (0, 1))
-    assert np.abs(side - middle).max() > 100
+    assert np.abs(side - middle)[96:104, 96:104].sum(-1).max() > 60
     assert describe(rig, 2).startswith("view 2: field of view 20.00")
 
 
