@@ -150,7 +150,8 @@ class SparseVaeDecoder(nn.Module):
             raise InputError(f"`levels` is {levels}; this decoder has {len(self.blocks) - 1} subdivisions.")
         return self._run(z, guide, levels)[0].coords
 
-    def _run(self, z, guide, levels) -> tuple[SparseTensor, list[Subdivision], list[SparseTensor]]:
+    def check_input(self, z: SparseTensor, guide: Guide | None, levels: int) -> None:
+        """Raises InputError where latent or guide does not fit a decoding of `levels` subdivisions."""
         cfg = self.config
         if z.feats.shape[-1] != cfg.latent_channels:
             raise InputError(f"The latent has {z.feats.shape[-1]} channels; this decoder takes {cfg.latent_channels}.")
@@ -160,6 +161,9 @@ class SparseVaeDecoder(nn.Module):
             )
         if guide is not None and len(guide) < levels:
             raise InputError(f"The guide has {len(guide)} subdivision levels; this decoder needs {levels}.")
+
+    def _run(self, z, guide, levels) -> tuple[SparseTensor, list[Subdivision], list[SparseTensor]]:
+        self.check_input(z, guide, levels)
         h = z.replace(self.from_latent(z.feats).to(self.torso_dtype))
         plans, logits = [], []
         for level in range(levels):
@@ -170,14 +174,19 @@ class SparseVaeDecoder(nn.Module):
                 logits.append(up.subdivision(h))
                 plans.append(subdivide(h, logits[-1].feats > 0))
             else:
-                plans.append(_follow(guide[level], h, level))
-            if not plans[-1].coords.shape[0]:
-                raise InputError(f"The decoder keeps no voxel at level {level}; the latent holds no surface.")
+                plans.append(follow_guide(guide[level], h, level))
+            check_plan(plans[-1], level)
             h = up(h, plans[-1])
         return h, plans, logits
 
 
-def _follow(step: Subdivision | SparseTensor, h: SparseTensor, level: int) -> Subdivision:
+def check_plan(plan: Subdivision, level: int) -> None:
+    """Raises InputError where a level keeps no voxel."""
+    if not plan.coords.shape[0]:
+        raise InputError(f"The decoder keeps no voxel at level {level}; the latent holds no surface.")
+
+
+def follow_guide(step: Subdivision | SparseTensor, h: SparseTensor, level: int) -> Subdivision:
     """The guide's subdivision, once it is certain that it was made for the voxels of `h`."""
     coords = step.parent_coords if isinstance(step, Subdivision) else step.coords
     if not torch.equal(coords, h.coords):
