@@ -110,6 +110,35 @@ def test_a_python_that_lacks_something_is_not_taken(installer, tmp_path):
     assert not installer.environment.current_suits(lacking, tests=False)
 
 
+@pytest.mark.parametrize(
+    ("platform", "nvidia", "answers", "named", "expected"),
+    [
+        ("linux", False, True, None, "cpu"),
+        ("linux", False, False, None, None),
+        ("linux", True, True, None, None),
+        ("win32", False, True, None, None),
+        ("darwin", False, True, None, None),
+        ("linux", True, True, "https://x/rocm", "https://x/rocm"),
+    ],
+)
+def test_torch_comes_from_the_right_index(installer, monkeypatch, platform, nvidia, answers, named, expected):
+    environment = installer.environment
+
+    def urlopen(request, timeout):
+        if not answers:
+            raise OSError("no route")
+        return io.BytesIO()
+
+    monkeypatch.setattr(environment.sys, "platform", platform)
+    monkeypatch.setattr(environment.shutil, "which", lambda name: "x" if nvidia else None)
+    monkeypatch.setattr(environment.urllib.request, "urlopen", urlopen)
+    monkeypatch.delenv("SIGHTLINE_TORCH_INDEX", raising=False)
+    if named:
+        monkeypatch.setenv("SIGHTLINE_TORCH_INDEX", named)
+    index = environment.TORCH_CPU_INDEX if expected == "cpu" else expected
+    assert environment.torch_source() == (["--index-url", index] if index else [])
+
+
 def test_a_full_disk_is_noticed_before_anything_is_made(installer, monkeypatch):
     monkeypatch.setattr(installer.environment.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
     monkeypatch.setattr(installer.environment.shutil, "which", lambda _: None)

@@ -116,3 +116,9 @@ def test_the_manager_installs_nothing():
     assert answer.returncode == 0, answer.stderr
     assert "sightline" in answer.stdout.lower() and "torch" in answer.stdout
     assert {path.name for path in ROOT.iterdir()} == before
+
+
+def test_every_change_runs_the_test_command():
+    command = "python3 install.py test"
+    assert f"\n{command}" in (ROOT / ".ci" / "run").read_text("utf-8")
+    assert command in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
