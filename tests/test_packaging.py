@@ -121,4 +121,5 @@ def test_the_manager_installs_nothing():
 def test_every_change_runs_the_test_command():
     command = "python3 install.py test"
     assert f"\n{command}" in (ROOT / ".ci" / "run").read_text("utf-8")
-    assert command in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    for page in ("README.md", "CONTRIBUTING.md"):
+        assert command in (ROOT / page).read_text("utf-8")
