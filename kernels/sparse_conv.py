@@ -71,17 +71,17 @@ def _build_map(x: SparseTensor) -> NeighborMap:
 
 
 def neighbor_table(x: SparseTensor) -> Tensor:
-    """[N, 27] int64 row of the voxel at every offset, N where there is none; cached like the map."""
-    return x.once("neighbor_table", lambda: _build_table(neighbor_map(x), x))
+    """[N, 27] int32 row of the voxel at every offset, N where there is none; cached like the map."""
+    return x.once("neighbor_table", lambda: _build_table(x.cache.get("neighbor_map") or _build_map(x), x))
 
 
 def _build_table(neighbors: NeighborMap, x: SparseTensor) -> Tensor:
     n = len(x)
-    table = torch.full((27, n), n, dtype=torch.int64, device=x.coords.device)
-    table[CENTER] = torch.arange(n, device=table.device)
+    table = torch.full((27, n), n, dtype=torch.int32, device=x.coords.device)
+    table[CENTER] = torch.arange(n, dtype=torch.int32, device=table.device)
     for k, pair in enumerate(neighbors.pairs):
         if pair is not None:
-            table[k, pair[0].long()] = pair[1].long()
+            table[k, pair[0].long()] = pair[1]
     return table.T.contiguous()
 
 
@@ -96,7 +96,8 @@ def submanifold_conv3d(
     Half precision is accumulated in float32; on a CPU the products themselves are float32, where half precision
     products are up to a hundred times slower.
     backend: "table" gathers whole neighborhoods into one product per chunk (the definition, best on a GPU), "pairs"
-        multiplies only the neighbors that exist, offset by offset in cache-sized blocks (best on a CPU); "auto" picks.
+        multiplies only the neighbors that exist, offset by offset in cache-sized blocks (best on a CPU, and where
+        gradients are wanted, since it keeps no neighborhoods for them); "auto" picks.
     Raises InputError for shapes that do not fit. Source: TRELLIS.2, sparse convolution with FlexGEMM's weight layout.
     """
     if weight.ndim != 5 or weight.shape[1:4] != (3, 3, 3):
@@ -106,7 +107,8 @@ def submanifold_conv3d(
     if bias is not None and bias.shape != (weight.shape[0],):
         raise InputError(f"`bias` has shape {list(bias.shape)}; it must be [{weight.shape[0]}].")
     if backend == "auto":
-        backend = "pairs" if x.device.type == "cpu" else "table"
+        graph = torch.is_grad_enabled() and (x.feats.requires_grad or weight.requires_grad)
+        backend = "pairs" if graph or x.device.type == "cpu" else "table"
     if len(x) == 0:
         return x.replace(x.feats.new_zeros(0, weight.shape[0]))
     matrices = weight.flatten(1, 3)  # [Co, 27, Ci]

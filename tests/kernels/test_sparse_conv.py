@@ -69,7 +69,7 @@ def test_large_maps_are_cut_into_blocks_of_whole_segments():
 def test_map_lists_every_pair_once_in_both_directions():
     x = random_voxels(7, 6, 2, 1)
     table = neighbor_table(x)
-    assert torch.equal(table[:, 13], torch.arange(len(x)))
+    assert torch.equal(table[:, 13].long(), torch.arange(len(x)))
     shifts = torch.cartesian_prod(*[torch.tensor([-1, 0, 1])] * 3)
     for k, pair in enumerate(neighbor_map(x).pairs):
         if pair is None:
