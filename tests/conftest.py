@@ -44,3 +44,11 @@ def pytest_collection_modifyitems(items):
 def repository() -> Path:
     """The folder that holds ``pyproject.toml``."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One real ComfyUI for the whole run (`sightline.cli.headless.Server`)."""
+    from comfy_server import running_server
+
+    yield from running_server(tmp_path_factory)
