@@ -9,11 +9,12 @@ import time
 class Progress:
     """Usable as a `callback(done, total)` and as a context manager.
 
-    shown: True, False, or None = only when stderr is a terminal.
+    shown: True, False, or None = only when stderr is a terminal. unit: of the numbers, such as "B" for bytes.
     """
 
-    def __init__(self, label: str, shown: bool | None = None) -> None:
+    def __init__(self, label: str, shown: bool | None = None, unit: str | None = None) -> None:
         self.label = label
+        self.unit = unit
         self.shown = sys.stderr.isatty() if shown is None else shown
         self._bar = None
         self._done = 0
@@ -30,7 +31,7 @@ class Progress:
         if not self.shown:
             return
         if self._bar is None:
-            self._bar = _tqdm_bar(self.label, total) or False
+            self._bar = _tqdm_bar(self.label, total, self.unit) or False
         if self._bar:
             self._bar.update(done - self._done)
         else:
@@ -53,9 +54,10 @@ class Progress:
         self._bar, self._done, self._dirty = None, 0, False
 
 
-def _tqdm_bar(label: str, total: int):
+def _tqdm_bar(label: str, total: int, unit: str | None = None):
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(total=total, desc=label, file=sys.stderr, leave=False)
+    scale = {"unit": unit, "unit_scale": True, "unit_divisor": 1000} if unit else {}
+    return tqdm(total=total, desc=label, file=sys.stderr, leave=False, **scale)

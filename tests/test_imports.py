@@ -40,6 +40,8 @@ ALLOWED = {
     ("cli/events.py", "socket"): "the events of that server",
     ("cli/events.py", "urllib"): "takes its address apart",
     ("cli/bench/runner.py", "subprocess"): "times each contender in a process of its own, for its peak memory",
+    ("models/download.py", "urllib"): "fetches published weights; called by the download command and node alone",
+    ("models/download.py", "http"): "the exceptions of the same",
     ("models/sparsegen/checkpoint.py", "pickle"): "names the exception of a refused checkpoint; nothing is unpickled",
 }
 # Import name -> distribution of what may be imported at the top of a module: what pyproject.toml always installs.
