@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MADE_HERE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "results")
 PACKAGES = ("cli", "kernels", "models", "nodes", "pipelines", "scene", "training")
-DATA_FOLDERS = ("web", "locales", "workflows")
+DATA_FOLDERS = ("web", "locales", "workflows", "subgraphs")
 DATA_TYPES = (".safetensors", ".json", ".yaml", ".npz")
 
 
