@@ -2,6 +2,7 @@
 
 from . import host
 from .examples import ExamplePicture
+from .projection import ProjectionConditionerNative
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
@@ -17,6 +18,7 @@ NODES = [
     SaveSplat,
     ExamplePicture,
     SelfCheck,
+    ProjectionConditionerNative,
 ]
 
 

@@ -1,0 +1,199 @@
+"""Pictures projected into 3D: Projection Conditioner for Native Models."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..models.trellis2.cascade import PIXAL3D_STAGES, ImageStage
+from ..models.trellis2.image_condition import AnyCamera, FrontCamera, Pictures, PosedCameras, project_features
+from ..models.trellis2.naf import Naf, NafConfig, load_naf
+from ..scene.errors import InputError
+from ..scene.posed_views import front_aligned
+from ..scene.views import ViewSet, composite, square
+from . import host
+from .host import io
+
+CATEGORY = f"{host.CATEGORY}/Pixal3D"
+FOV = 49.13  # degrees; Pixal3D's fallback
+BACKGROUND_LEVEL = 16 / 255
+EMPTY_LEVEL = 2 / 255
+TOKEN_SIZES = (512, 1024)
+
+
+def on_black(images: Tensor, masks: Tensor | None, name: str) -> Tensor:
+    """Pictures [V, 3 or 4, H, W] as Pixal3D wants them: [V, 3, S, S] on black, padded to squares, never cropped.
+
+    Raises InputError for an empty mask and for pictures that show nothing.
+    """
+    pictures = square(composite(images, masks, 0.0, name), fit="pad", background=0.0)
+    if bool((pictures.flatten(1).amax(dim=1) < EMPTY_LEVEL).any()):
+        raise InputError(f"{name} is black or transparent everywhere; give a picture of the object on black.")
+    return pictures
+
+
+def as_bytes(pictures: Tensor) -> list:
+    """Pictures [V, 3, S, S] in [0, 1] -> V uint8 [S, S, 3] arrays."""
+    return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def has_background(pictures: Tensor) -> bool:
+    """Whether the border of a picture [V, 3, S, S] is mostly not black."""
+    rows = torch.cat([pictures[..., 0, :], pictures[..., -1, :], pictures[..., 0], pictures[..., -1]], dim=-1)
+    return bool((rows.amax(dim=1).median(dim=1).values > BACKGROUND_LEVEL).any())
+
+
+class _Watched:
+    """NAF that moves the progress bar and stops when the user interrupts."""
+
+    def __init__(self, naf: Naf, progress) -> None:
+        self.naf, self.progress = naf, progress
+
+    def at_points(self, *arguments) -> Tensor:
+        self.progress.advance()
+        return self.naf.at_points(*arguments)
+
+
+def stage_features(
+    items: list[tuple[Pictures, AnyCamera]], stage: ImageStage, coords: Tensor | None, naf: Naf | _Watched | None
+) -> Tensor:
+    """What every 3D token reads of its item's pictures.
+
+    coords: [N, 4] rows (item, x, y, z) -> [N, C] in their order; None: the whole grid, [items, R^3, C] x-major.
+    Raises InputError where coordinates name an item without a picture.
+    """
+    if coords is None:
+        return torch.cat([project_features(pictures, stage, camera)[1][None] for pictures, camera in items])
+    count = int(coords[:, 0].max()) + 1
+    if count > len(items):
+        raise InputError(f"The latent holds {count} objects and there are pictures of {len(items)}; give one of each.")
+    out = None
+    for i, (pictures, camera) in enumerate(items):
+        rows = torch.nonzero(coords[:, 0] == i)[:, 0]
+        _, features = project_features(pictures, stage, camera, coords[rows, 1:].to(pictures.device), naf)
+        out = features.new_empty(len(coords), features.shape[1]) if out is None else out
+        out[rows.to(out.device)] = features
+    return out
+
+
+class ProjectionConditionerNative(io.ComfyNode):
+    """Exact projected features, of any cameras, in the conditioning of core's own Pixal3D models."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SightlineProjectionConditioner",
+            display_name="Projection Conditioner for Native Models",
+            category=CATEGORY,
+            description="Write projected picture features into the conditioning of ComfyUI's own Pixal3D models: exact "
+                        "up to the picture's border, from several pictures with any cameras, and without the feature "
+                        "maps of gigabytes. Put it after every stage node; in front of the first it makes the "
+                        "conditioning alone.",
+            search_aliases=["pixal3d conditioning", "trellis2 conditioning", "naf", "back projection", "multi view 3d"],
+            inputs=[
+                io.ClipVision.Input(
+                    "clip_vision", tooltip="DINOv3 with NAF (dino_v3_L_naf_fp32.safetensors) from Load CLIP Vision."
+                ),
+                io.Float.Input(
+                    "fov", default=FOV, min=0.1, max=179.0, step=0.01,
+                    tooltip="Horizontal field of view of `image` in degrees, for example from MoGe Geometry to FOV; "
+                            "not used with `views`, whose cameras know theirs.",
+                ),
+                io.Float.Input(
+                    "mesh_scale", default=1.0, min=0.01, max=100.0, step=0.01, advanced=True,
+                    tooltip="How many times the object fits into the cube that is generated: 1 fills it, 2 makes it "
+                            "half as large. Multi-view data sets state it in their transforms.json.",
+                ),
+                io.Image.Input(
+                    "image", optional=True,
+                    tooltip="The picture from Image Crop to Mask (pad factor 1.1, black background), seen by a camera "
+                            "straight in front. A batch counts as several objects. Give either this or `views`.",
+                ),
+                host.Views.Input(
+                    "views", optional=True,
+                    tooltip="One to many pictures of one object with their cameras, uncropped; the first is the front. "
+                            "Pictures on white, as View Set makes them, need `mask`.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True,
+                    tooltip="Where the object is (white); everything else becomes black. One for all pictures or one "
+                            "for each.",
+                ),
+                io.Conditioning.Input(
+                    "positive", optional=True,
+                    tooltip="Positive conditioning of the stage node before the sampler. Left open, this node makes "
+                            "the conditioning for the structure.",
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="Negative conditioning of the same stage node as `positive`."
+                ),
+                io.Latent.Input(
+                    "latent", optional=True,
+                    tooltip="The latent of the same stage node, which says on what grid the voxels lie. Not needed "
+                            "for the structure.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    id="positive", display_name="positive",
+                    tooltip="Positive conditioning with our features, for the sampler or the next stage node.",
+                ),
+                io.Conditioning.Output(
+                    id="negative", display_name="negative",
+                    tooltip="Negative conditioning that belongs to it.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    @host.one_sentence
+    def execute(
+        cls, clip_vision, fov, mesh_scale,
+        image=None, views=None, mask=None, positive=None, negative=None, latent=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        conditioning = host.NativeConditioning.read(positive, negative, latent)
+        source = (clip_vision, image, views, mask)
+        pictures = conditioning.pictures_of(source)
+        if pictures is None:
+            pictures = cls.prepare(host.CoreDinoV3(clip_vision), image, views, mask)
+        if views is None:
+            cameras = [FrontCamera(math.radians(fov), mesh_scale=mesh_scale)] * len(pictures)
+        else:
+            cameras = [PosedCameras(front_aligned(views.cameras), mesh_scale)]
+        conditioning.check_items(len(pictures))
+
+        stage = conditioning.stage(PIXAL3D_STAGES)
+        progress = host.Steps(sum(len(one) for one in pictures) + 1)
+        naf = None
+        if stage.naf_target is not None:
+            weights, args = host.core_naf(clip_vision)
+            naf = load_naf(weights, NafConfig.from_args(args), device=pictures[0].device)
+            naf = _Watched(naf, progress)
+        items = list(zip(pictures, cameras))
+        features = stage_features(items, stage, conditioning.coords, naf)
+        tokens = [
+            torch.cat([one.split_tokens(size)[0].mean(dim=0, keepdim=True) for one in pictures]) for size in TOKEN_SIZES
+        ]
+        progress(progress.total, progress.total)
+        maps = None
+        if conditioning.is_new:
+            maps = [torch.cat([one.split_tokens(size)[1][:1] for one in pictures]) for size in TOKEN_SIZES]
+        fovs = [math.degrees(c.fov) if views is None else float(c.cameras.fov_x[0]) for c in cameras]
+        return io.NodeOutput(*conditioning.write(features, tokens, maps, fovs, mesh_scale, source, pictures))
+
+    @classmethod
+    def prepare(cls, encoder, image, views: ViewSet | None, mask) -> list[Pictures]:
+        """One `Pictures` per object: the batch of `image`, or all `views` of one."""
+        if (image is None) == (views is None):
+            raise InputError("Connect either `image` or `views`: one of them, not both and not neither.")
+        given = host.pictures(image) if views is None else views.images.cpu()
+        prepared = on_black(
+            given, None if mask is None else host.masks(mask), "`image`" if views is None else "`views`"
+        )
+        if has_background(prepared):
+            host.tell("The background is not black: connect `mask`, or crop with Image Crop to Mask.")
+        pictures = as_bytes(prepared)
+        groups = [[one] for one in pictures] if views is None else [pictures]
+        return [Pictures(encoder, group, device=encoder.device, lend=host.lend_core) for group in groups]
