@@ -42,6 +42,7 @@ ALLOWED = {
     ("cli/bench/runner.py", "subprocess"): "times each contender in a process of its own, for its peak memory",
     ("models/download.py", "urllib"): "fetches published weights; called by the download command and node alone",
     ("models/download.py", "http"): "the exceptions of the same",
+    ("models/trellis2/family.py", "pickle"): "names the exception of a refused file; nothing is unpickled",
     ("models/sparsegen/checkpoint.py", "pickle"): "names the exception of a refused checkpoint; nothing is unpickled",
 }
 # Import name -> distribution of what may be imported at the top of a module: what pyproject.toml always installs.

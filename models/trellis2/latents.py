@@ -43,8 +43,12 @@ def save_latents(
     *,
     overwrite: bool = False,
     roots: Iterable[str | os.PathLike] | None = None,
+    model_frame: str = "",
 ) -> None:
-    """Writes latents to a safetensors file, whole or not at all; errors as `scene.files.writing`."""
+    """Writes latents to a safetensors file, whole or not at all; errors as `scene.files.writing`.
+
+    model_frame: "z_up" (TRELLIS.2) or "y_up" (Pixal3D), kept for `read_frame`: their latents look alike.
+    """
     from safetensors.torch import save_file
 
     tensors = {"structure": latents.structure}
@@ -53,7 +57,14 @@ def save_latents(
             tensors[f"{name}.coords"], tensors[f"{name}.feats"] = latent.coords, latent.feats
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with writing(path, overwrite, roots) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "resolution": str(latents.resolution)})
+        save_file(
+            tensors, temporary, {"format": FORMAT, "resolution": str(latents.resolution), "model_frame": model_frame}
+        )
+
+
+def read_frame(path: str | os.PathLike) -> str:
+    """The `model_frame` saved latents were written with, empty where they do not say."""
+    return SafetensorsFile(os.fspath(path)).metadata.get("model_frame", "")
 
 
 def load_latents(path: str | os.PathLike, device: torch.device | str = "cpu") -> Latents:

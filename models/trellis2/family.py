@@ -1,0 +1,140 @@
+"""Finding and loading everything one family needs: its networks, DINOv3 and, for Pixal3D, NAF."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ...scene.errors import InputError
+from .cascade import PIPELINE_TYPES, Cascade, load_cascade
+from .dinov3 import VIT_LARGE, DinoV3, load_dinov3
+from .naf import Naf, NafConfig, load_naf
+from .safetensors_file import SafetensorsFile
+
+DINOV3_PLACES = (
+    "dinov3",
+    "camenduru/dinov3-vitl16-pretrain-lvd1689m",
+    "facebook/dinov3-vitl16-pretrain-lvd1689m",
+    "dinov3-vitl16-pretrain-lvd1689m",
+)
+NAF_PLACES = ("naf.safetensors", "valeoai/NAF/naf_release.pth", "naf/naf_release.pth", "naf_release.pth")
+GET = "`python -m sightline download {}` gets the published ones"
+
+
+def find_dinov3(folders: Sequence[Path], given: str | Path | None = None) -> DinoV3:
+    """DINOv3 from `given` (a folder with model.safetensors, or such a file), else from the known places in `folders`.
+
+    The `config.json` beside it says its size; without one it is the ViT-L/16 of the papers.
+    """
+    places = [Path(given)] if given else [folder / place for folder in folders for place in DINOV3_PLACES]
+    for place in places:
+        file = place if place.suffix == ".safetensors" else place / "model.safetensors"
+        if file.is_file():
+            config = _json(file.with_name("config.json"))
+            return load_dinov3(SafetensorsFile(file), config or VIT_LARGE, source=str(file))
+    raise InputError(f"DINOv3 was not found in {_named(places)}; {GET.format('dinov3-vitl16')}.")
+
+
+def find_naf(folders: Sequence[Path], given: str | Path | None = None) -> Naf:
+    """NAF from the file `given` (.pth or .safetensors), else from the known places in `folders`.
+
+    A .json of the same name says its size; without one it is the released network.
+    """
+    places = [Path(given)] if given else [folder / place for folder in folders for place in NAF_PLACES]
+    for file in places:
+        if file.is_file():
+            config = _json(file.with_suffix(".json"))
+            weights = SafetensorsFile(file) if file.suffix == ".safetensors" else _load_pth(file)
+            return load_naf(weights, NafConfig.from_args(config) if config else NafConfig(), source=str(file))
+    raise InputError(f"NAF was not found in {_named(places)}; {GET.format('naf')}.")
+
+
+def load_family(
+    path: str | Path,
+    name: str,
+    *,
+    projected: bool,
+    search: Sequence[str | Path] = (),
+    dinov3: str | Path | None = None,
+    naf: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    low_vram: bool = False,
+    pipeline_type: str | None = None,
+    decode_only: bool = False,
+) -> Cascade:
+    """A family ready to run: from a folder with `pipeline.json`, or such a file.
+
+    name: of the weights that would be downloaded, for messages. projected: Pixal3D's conditioning, which needs NAF.
+    search: further folders with weights. pipeline_type: what will be run, so that a missing network is noticed before
+    the first stage. decode_only: latents will only be decoded, no image network is needed. Raises InputError naming
+    what is missing and how to get it.
+    """
+    path = Path(path)
+    pipeline = path if path.suffix == ".json" else path / "pipeline.json"
+    if not pipeline.is_file():
+        raise InputError(
+            f"There is no {pipeline.name} in {pipeline.parent}; {GET.format(name)}, --weights says where they are."
+        )
+    folder = path if path.is_dir() else path.parent
+    # Published names are owner/repository/path: two folders up lie the other repositories of a download.
+    folders = [folder, *(Path(s).expanduser() for s in search), *([folder.parent.parent] if folder.name else [])]
+    try:
+        cascade = load_cascade(path, search=folders, device=device, dtype=dtype, low_vram=low_vram)
+    except InputError as error:
+        if "was not found" not in str(error):
+            raise
+        raise InputError(f"{str(error).rstrip('.')}; {GET.format(name)}.") from None
+    check_networks(cascade, pipeline_type, projected, decode_only)
+    if not decode_only:
+        cascade.image_encoder = find_dinov3(folders, dinov3)
+        cascade.naf = find_naf(folders, naf) if projected else None
+    return cascade
+
+
+def check_networks(cascade: Cascade, pipeline_type: str | None, projected: bool, decode_only: bool = False) -> None:
+    """Raises InputError unless the family has every network that a run of `pipeline_type` goes through."""
+    roles = ["shape_slat_decoder", "tex_slat_decoder"]
+    if not decode_only:
+        cascade.config.plan(pipeline_type)
+        scale, two_steps = PIPELINE_TYPES[pipeline_type or cascade.config.default_pipeline_type]
+        size = "512" if scale == 1 else "1024"
+        roles += ["sparse_structure_flow_model", "sparse_structure_decoder", f"shape_slat_flow_model_{size}"]
+        roles += [f"tex_slat_flow_model_{size}", *(["shape_slat_flow_model_512"] if two_steps else [])]
+    missing = [role for role in roles if role not in cascade]
+    if missing:
+        kind = pipeline_type or cascade.config.default_pipeline_type
+        raise InputError(f"These weights have no {', '.join(missing)}, which {kind} needs; choose another --type.")
+    if not decode_only and projected:
+        for stage in ("ss", f"shape_{size}", f"tex_{size}", *(["shape_512"] if two_steps else [])):
+            cascade.config.stage(stage)
+
+
+def _json(path: Path) -> dict | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError
+        return found
+    except ValueError:
+        raise InputError(f"{path} is not a configuration in JSON.") from None
+
+
+def _load_pth(path: Path) -> dict:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is no file of plain tensors ({str(error).splitlines()[0]}).") from None
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise InputError(f"{path} is no table of tensors; give the released NAF weights.")
+    return found
+
+
+def _named(places: Sequence[Path]) -> str:
+    return ", ".join(str(place) for place in places)
