@@ -38,21 +38,27 @@ def sample_latents(
     max_num_tokens: int | None = None,
     batched: bool = False,
     progress: Progress | None = None,
+    memory: int | str | None = None,
 ) -> Latents:
     """Structure, shape and texture latents of one object.
 
     pictures: prepared uint8 [S, S, 3], one per camera of `camera`, the main view first. pipeline_type: one of
     `PIPELINE_TYPES`, default the family's. max_num_tokens: above it a cascade lowers its resolution. samplers, batched,
-    progress: see `Runner`. Raises InputError for whatever does not fit. Source: Pixal3D, image-to-3D pipeline.
+    progress, memory: see `Runner`. Raises InputError for whatever does not fit. Source: Pixal3D, image-to-3D pipeline.
     """
     config = cascade.config
     resolution, two_steps = config.plan(pipeline_type)
-    run = Runner(cascade, seed, samplers, batched, progress)
+    run = Runner(cascade, seed, samplers, batched, progress, memory)
     views = Pictures(cascade.encoder(), pictures, device=cascade.device, lend=cascade.on_device)
 
     def condition(stage: str, grid: int | None = None, coords: Tensor | None = None) -> Condition:
         reads = config.stage(stage)
         reads = replace(reads, grid_resolution=grid or reads.grid_resolution)
+        run.check_images(cascade.encoder(), reads.image_size, len(views))
+        if reads.naf_target:
+            points = reads.grid_resolution**3 if coords is None else len(coords)
+            channels = views.tokens(reads.image_size).shape[-1]
+            run.check_naf(cascade.naf, reads.image_size, reads.naf_target, points, channels)
         with cascade.on_device(cascade.naf if reads.naf_target else None) as naf:
             return projected_condition(views, reads, camera, None if coords is None else coords[:, 1:], naf)
 
@@ -88,4 +94,5 @@ def image_to_3d(
     pictures = [image] if isinstance(image, np.ndarray) and image.ndim == 3 else list(image)
     if preprocess:
         pictures = [prepare_picture(picture, background) for picture in pictures]
-    return decode_latents(cascade, sample_latents(cascade, pictures, camera, **options), as_released=as_released)
+    latents = sample_latents(cascade, pictures, camera, **options)
+    return decode_latents(cascade, latents, as_released=as_released, memory=options.get("memory"))

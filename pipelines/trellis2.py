@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..models.trellis2.cascade import Cascade
 from ..models.trellis2.image_condition import Pictures, token_condition
@@ -34,27 +35,32 @@ def sample_latents(
     max_num_tokens: int | None = None,
     batched: bool = False,
     progress: Progress | None = None,
+    memory: int | str | None = None,
 ) -> Latents:
     """Structure, shape and texture latents of one object.
 
     picture: prepared uint8 [S, S, 3]. pipeline_type: one of `PIPELINE_TYPES`, default the family's. max_num_tokens:
-    above it a cascade lowers its resolution. samplers, batched, progress: see `Runner`. Raises InputError for whatever
-    does not fit. Source: TRELLIS.2, image-to-3D pipeline.
+    above it a cascade lowers its resolution. samplers, batched, progress, memory: see `Runner`. Raises InputError for
+    whatever does not fit. Source: TRELLIS.2, image-to-3D pipeline.
     """
     config = cascade.config
     resolution, two_steps = config.plan(pipeline_type)
-    run = Runner(cascade, seed, samplers, batched, progress)
+    run = Runner(cascade, seed, samplers, batched, progress, memory)
     views = Pictures(cascade.encoder(), picture, device=cascade.device, lend=cascade.on_device)
     low_size, high_size = config.token_image_sizes
 
+    def condition(image_size: int) -> Tensor:
+        run.check_images(cascade.encoder(), image_size)
+        return token_condition(views, image_size)
+
     first = config.lr_resolution if two_steps else resolution
-    coords = structure = run.structure(token_condition(views, low_size), first)
+    coords = structure = run.structure(condition(low_size), first)
     low = None
     if two_steps:
-        low = run.shape("512", coords, token_condition(views, low_size), "low shape")
+        low = run.shape("512", coords, condition(low_size), "low shape")
         coords, resolution = run.refine(low, resolution, quantize_floor, max_num_tokens)
     size = "512" if resolution == config.lr_resolution else "1024"
-    cond = token_condition(views, low_size if size == "512" else high_size)
+    cond = condition(low_size if size == "512" else high_size)
     shape = run.shape(size, coords, cond)
     texture = run.texture(size, shape, cond)
     return Latents(structure, low, shape, texture, resolution)
@@ -69,4 +75,5 @@ def image_to_3d(
     `sample_latents`.
     """
     picture = prepare_picture(image) if preprocess else image
-    return decode_latents(cascade, sample_latents(cascade, picture, **options), as_released=as_released)
+    latents = sample_latents(cascade, picture, **options)
+    return decode_latents(cascade, latents, as_released=as_released, memory=options.get("memory"))

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from ...kernels.dual_grid import grid_to_mesh
+from ...kernels.sparse_resample import Subdivision
 from ...scene.errors import InputError
 from ...scene.files import writing
 from ...scene.sparse import SparseTensor, check_coords
+from . import memory as planning
 from .cascade import Cascade
 from .safetensors_file import SafetensorsFile
-from .sc_vae import shape_head, texture_head
+from .sc_vae import Decoded, Guide, shape_head, texture_head
+from .streaming import stream_decode
 
 
 @dataclass(frozen=True)
@@ -105,23 +108,53 @@ class TexturedMesh:
 
 
 @torch.no_grad()
-def decode_latents(cascade: Cascade, latents: Latents, *, as_released: bool = False) -> TexturedMesh:
+def decode_latents(
+    cascade: Cascade, latents: Latents, *, as_released: bool = False, memory: int | str | None = None
+) -> TexturedMesh:
     """Decodes shape, then texture along the shape's subdivisions.
 
     as_released: leaves the faces in the random winding of the released code; the default winds them consistently and
-    outward. Raises InputError where the latents do not belong to the family's decoders.
+    outward. memory: None, a limit in bytes, or "auto" for what is free; decodes in blocks where needed to fit. Raises
+    InputError where the latents do not belong to the family's decoders, and where nothing fits.
     """
     for name, latent in (("shape", latents.shape), ("texture", latents.texture)):
         if latent.batch_size != 1:
             raise InputError(f"The {name} latent holds {latent.batch_size} items; decode them one at a time.")
     factor = cascade.get("shape_slat_decoder").config.factor
     check_coords(latents.shape.coords, 1, latents.resolution // factor, "latent voxels")
-    with cascade.on_device("shape_slat_decoder") as decoder:
-        shape = decoder(latents.shape)
-        margin = decoder.config.voxel_margin
-    with cascade.on_device("tex_slat_decoder") as decoder:
-        texture = decoder(latents.texture, shape.subdivisions).voxels
+    shape = decode_planned(cascade, "shape_slat_decoder", latents.shape, None, memory)
+    margin = cascade.get("shape_slat_decoder").config.voxel_margin
+    texture = decode_planned(cascade, "tex_slat_decoder", latents.texture, shape.subdivisions, memory).voxels
     dual, crossing, split = shape_head(shape.voxels.feats, margin)
     coords = shape.voxels.coords[:, 1:].contiguous()
     mesh = grid_to_mesh(coords, dual, crossing, split, latents.resolution, as_released=as_released)
     return TexturedMesh(mesh.vertices, mesh.faces, coords, texture_head(texture.feats), latents.resolution)
+
+
+def decode_planned(
+    cascade: Cascade, role: str, latent: SparseTensor, guide: Guide | None, memory: int | str | None
+) -> Decoded:
+    """One decoder on one latent, at once or in blocks as `memory` allows (see `memory.plan_decode`)."""
+    free = planning.available(memory, cascade.device)
+    workspace = None
+    if free is not None:
+        decoder = cascade.get(role)
+        weights = planning.weight_bytes(decoder, cascade.device)
+        counts = None
+        if guide is not None and all(isinstance(step, Subdivision) for step in guide):
+            counts = [len(latent), *[len(step.coords) for step in guide]]
+        name = "shape decoder" if role.startswith("shape") else "texture decoder"
+        workspace = planning.plan_decode(
+            name,
+            decoder.config,
+            len(latent),
+            free,
+            weights=weights,
+            guided=guide is not None,
+            voxels=counts,
+            device=cascade.device,
+        ).workspace
+    with cascade.on_device(role) as decoder:
+        if workspace is None:
+            return decoder(latent, guide)
+        return stream_decode(decoder, latent, guide, workspace=workspace)
