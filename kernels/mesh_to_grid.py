@@ -92,6 +92,21 @@ def mesh_to_grid(
     return DualGrid(coords, ((vertex - bottom) / (top - bottom)).float().clamp(0, 1), intersected)
 
 
+def triangle_cells(
+    vertices: Tensor, faces: Tensor, resolution: int | Sequence[int], *, aabb: Sequence[Sequence[float]] = UNIT_CUBE
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Triangle [K] int64 and voxel [K, 3] int64 of every overlap of a mesh with a grid, in chunks, each pair once.
+
+    Arguments and errors as `mesh_to_grid`; a triangle on the border of a voxel may count as overlapping it or not.
+    """
+    low, size, count = _frame(resolution, aabb, vertices.device)
+    _check_mesh(vertices, faces, aabb)
+    corners = (vertices.float() - low)[faces.long()]
+    edges = corners.roll(-1, 1) - corners
+    normals = torch.nn.functional.normalize(torch.linalg.cross(edges[:, 0], edges[:, 1]), dim=1)
+    yield from _overlaps(corners, edges, normals, size, count)
+
+
 @dataclass(frozen=True)
 class _Crossings:
     """Crossed grid edges along one axis: triangle [K]; cell [K, 3], the lowest voxel around the edge; points [K, 3]."""

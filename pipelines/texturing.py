@@ -1,0 +1,115 @@
+"""TRELLIS.2: a texture for an existing mesh from one picture.
+
+mesh -> dual grid -> shape latent -> texture latent -> PBR voxels -> attributes at the mesh's own vertices and texels.
+The mesh comes back as it was given, its UVs too: nothing is remeshed or unwrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..kernels.grid_sample import sample_voxels
+from ..models.trellis2.cascade import Cascade
+from ..models.trellis2.encoding import encode_shape, voxelize
+from ..models.trellis2.image_condition import Pictures, token_condition
+from ..models.trellis2.latents import decode_planned
+from ..models.trellis2.runner import Progress, Runner
+from ..models.trellis2.sc_vae import texture_head
+from ..scene.errors import InputError
+from ..scene.sparse import SparseTensor
+from ..scene.surfaces import CubeFrame, Surface
+from .trellis2 import prepare_picture
+
+
+@dataclass(frozen=True)
+class PaintedMesh:
+    """The given mesh and its new material.
+
+    surface: the very object that was given. voxels: base color, metallic, roughness, alpha [N, 6], nominally in [0, 1]
+    but not clamped, around the surface in a grid of `resolution`; frame: from the mesh's frame into that grid's cube.
+    vertex_attributes: [V, 6]. texel_attributes: [T, 6] where texel positions were given, else None.
+    """
+
+    surface: Surface
+    voxels: SparseTensor
+    resolution: int
+    frame: CubeFrame
+    vertex_attributes: Tensor
+    texel_attributes: Tensor | None = None
+
+    def attributes_at(self, points: Tensor) -> Tensor:
+        """[P, 6] at points [P, 3] in the mesh's own frame; see `voxel_attributes`."""
+        return voxel_attributes(self.voxels, self.resolution, self.frame.apply(points))
+
+
+def voxel_attributes(voxels: SparseTensor, resolution: int, points: Tensor) -> Tensor:
+    """Trilinear attributes [P, C] over the voxels that exist around points [P, 3] of the cube [-0.5, 0.5]^3; those of
+    the nearest voxel where none does, so that no texel stays black."""
+    places = (points.to(voxels.device).float() + 0.5) * resolution
+    marked = voxels.replace(torch.cat([voxels.feats, torch.ones_like(voxels.feats[:, :1])], 1))
+    found = sample_voxels(marked, places)
+    lost = torch.nonzero(found[:, -1] == 0).squeeze(1)
+    found = found[:, :-1].contiguous()
+    if len(lost):
+        from scipy.spatial import cKDTree
+
+        tree = cKDTree(voxels.coords[:, 1:].cpu().numpy() + 0.5)
+        _, row = tree.query(places[lost].cpu().numpy())
+        found[lost] = voxels.feats[torch.from_numpy(row).to(voxels.device)]
+    return found
+
+
+def texture_mesh(
+    cascade: Cascade,
+    surface: Surface,
+    image: np.ndarray,
+    *,
+    texels: Tensor | None = None,
+    resolution: int | None = None,
+    seed: int = 42,
+    preprocess: bool = True,
+    samplers: Mapping[str, Mapping[str, Any]] | None = None,
+    batched: bool = False,
+    progress: Progress | None = None,
+    memory: int | str | None = None,
+) -> PaintedMesh:
+    """A material for `surface` that looks like the picture.
+
+    surface: y up, any size and place. image: uint8 [H, W, 4] with the object's alpha, or prepared [S, S, 3] with
+    preprocess=False. texels: [T, 3] positions on the mesh, in its frame, where a texture's texels lie. resolution: of
+    the voxels, the family's low one or twice that (default). samplers, batched, progress, memory: see `Runner`.
+    Vertices, faces and UVs of the result are those of the input, unchanged. Raises InputError for whatever does not
+    fit. Source: TRELLIS.2, texturing pipeline.
+    """
+    config = cascade.config
+    low, high = config.lr_resolution, 2 * config.lr_resolution
+    resolution = high if resolution is None else resolution
+    if resolution not in (low, high):
+        raise InputError(f"`resolution` is {resolution}; this family textures at {low} or {high}.")
+    if texels is not None and (texels.ndim != 2 or texels.shape[1] != 3):
+        raise InputError(f"`texels` has shape {list(texels.shape)}; positions are [T, 3].")
+    run = Runner(cascade, seed, samplers, batched, progress, memory)
+    size, image_size = (
+        ("512", config.token_image_sizes[0]) if resolution == low else ("1024", config.token_image_sizes[1])
+    )
+    picture = prepare_picture(image) if preprocess else image
+    mesh = voxelize(surface, resolution)
+    encoded = encode_shape(cascade, mesh, memory=memory)
+    run.check_images(cascade.encoder(), image_size)
+    views = Pictures(cascade.encoder(), picture, device=cascade.device, lend=cascade.on_device)
+    latent = run.texture(size, encoded.mean, token_condition(views, image_size))
+    decoded = decode_planned(cascade, "tex_slat_decoder", latent, encoded.subdivisions, memory).voxels
+    voxels = decoded.replace(texture_head(decoded.feats))
+
+    def read(points: Tensor) -> Tensor:
+        return voxel_attributes(voxels, resolution, mesh.frame.apply(points))
+
+    return PaintedMesh(
+        surface, voxels, resolution, mesh.frame, read(surface.vertices), None if texels is None else read(texels)
+    )
