@@ -1,14 +1,19 @@
 """The whole cascade with tiny networks: picture and camera in, latents, mesh and PBR voxels out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pixal3d_parity import TRAJECTORY, make, weights
+from trellis2_files import write_family
 
+from sightline.cli.main import main
 from sightline.models.trellis2.cascade import Cascade, CascadeConfig, ImageStage, Normalization
 from sightline.models.trellis2.dinov3 import load_dinov3
 from sightline.models.trellis2.image_condition import FrontCamera
-from sightline.models.trellis2.latents import decode_latents
+from sightline.models.trellis2.latents import decode_latents, load_latents
 from sightline.models.trellis2.naf import NafConfig, load_naf
 from sightline.models.trellis2.samplers import SamplerSettings
 from sightline.pipelines.pixal3d import prepare_picture, sample_latents
@@ -72,3 +77,39 @@ def test_cascade(case, ledger, batched):
     ledger.exact(f"{name}.faces", mesh.faces, t["out.faces"])
     stages = [stage for stage, done, total in steps if done == total]
     assert stages == ["structure", "low shape", "shape", "texture"]
+
+
+def test_command(fixture, ledger, tmp_path, monkeypatch):
+    """The same through files and the command line: official pairs on disk, a PNG, saved latents and a PLY."""
+    pytest.importorskip("trimesh", reason="meshes are written with trimesh, which is not installed")
+    t, meta = fixture.tensors(), fixture.meta
+    models = {
+        role: (given["class"], given["args"], weights(t, f"state.{role}.")) for role, given in meta["models"].items()
+    }
+    args = {name: meta[name] for name in ("shape_slat_normalization", "tex_slat_normalization", "max_num_tokens")}
+    args["image_stages"] = {name: values for name, values in meta["image_cond"].items() if name != "fields"}
+    for name, values in meta["samplers"].items():
+        args[name.removesuffix("_params")] = {"name": "FlowEulerGuidanceIntervalSampler", "args": {}, "params": values}
+    dino, naf = ((meta[name], weights(t, f"state.{name}.")) for name in ("dino", "naf"))
+    folder = write_family(tmp_path / "weights", models, args, dino, naf)
+    Image.fromarray(t["in.image_rgba"].numpy()).save(tmp_path / "picture.png")
+    camera = meta["camera"]
+    monkeypatch.chdir(tmp_path)
+    command = ["pixal3d", "picture.png", "-o", "mesh.ply", "--save-latents", "latents.safetensors", "--as-released"]
+    command += ["--weights", str(folder), "--seed", str(meta["seed"]), "--type", meta["pipeline_type"]]
+    command += ["--fov", repr(math.degrees(camera["camera_angle_x"])), "--distance", repr(camera["distance"])]
+    assert main([*command, "--mesh-scale", repr(camera["mesh_scale"]), "--device", "cpu"]) == 0
+    latents = load_latents(tmp_path / "latents.safetensors")
+    ledger.exact("pipeline.command.high_coords", latents.shape.coords, t["out.hr_coords"])
+    ledger.close("pipeline.command.texture", latents.texture.feats, t["out.tex_slat"], **TRAJECTORY)
+    ply = trimesh_load(tmp_path / "mesh.ply")
+    corners = t["out.vertices"][t["out.faces"].long()]  # the mesh frame is the file's; unused vertices are left out
+    ledger.close("pipeline.command.triangles", ply, corners, **TRAJECTORY)
+
+
+def trimesh_load(path):
+    """The corners [F, 3, 3] of a mesh file's triangles."""
+    import trimesh
+
+    mesh = trimesh.load(path, process=False)
+    return torch.from_numpy(np.asarray(mesh.vertices)[np.asarray(mesh.faces)]).float()
