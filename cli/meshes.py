@@ -40,6 +40,12 @@ def add_common(parser: argparse.ArgumentParser, weights: str) -> None:
         add(f"--{stage}", metavar="KEY=VALUE,...", help=f"sampler of the {stage} (default: {default})")
     add("--max-tokens", type=int, metavar="N", help="above it a cascade lowers its resolution (default: 49152)")
     add("--mask", metavar="FILE", help="picture whose light parts are the object, where the image has no alpha")
+    add(
+        "--memory",
+        default="auto",
+        metavar="GB",
+        help="limit that decides on blocks and passes: auto (what is free, the default), a number of GB, or off",
+    )
     add("--low-vram", action="store_true", help="each network visits the device only for its stage")
     add("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="of the networks' torso (default: as published)")
@@ -81,6 +87,21 @@ def samplers(args: argparse.Namespace) -> dict[str, dict]:
     return {role: parse_sampler(text, stage) for role, (stage, text) in given.items() if text}
 
 
+def memory(args: argparse.Namespace) -> int | str | None:
+    """--memory as the pipelines take it: "auto", bytes, or None for no limit."""
+    from ..scene.errors import InputError
+
+    if args.memory in ("auto", "off"):
+        return "auto" if args.memory == "auto" else None
+    try:
+        value = float(args.memory)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise InputError(f"--memory is {args.memory!r}; give auto, off or a number of GB above 0.")
+    return int(value * 1e9)
+
+
 def check(args: argparse.Namespace, products: tuple[str, ...] = ("output", "save_latents")) -> None:
     """What can be wrong with the options alone."""
     from ..scene.errors import InputError
@@ -99,7 +120,7 @@ def check(args: argparse.Namespace, products: tuple[str, ...] = ("output", "save
         raise InputError(f"--seed is {args.seed}; it must lie between 0 and 2**63 - 1.")
     if args.resume and args.save_latents:
         raise InputError("--resume decodes latents that are saved already; leave --save-latents out.")
-    samplers(args)
+    samplers(args), memory(args)
     with Outputs(args.overwrite) as outputs:  # refuses now what it would refuse after the computation
         for name in wanted:
             outputs.file(getattr(args, name))
@@ -192,7 +213,7 @@ def decode_and_write(args: argparse.Namespace, cascade, latents, frame: str, beg
     if args.output:
         with Outputs(args.overwrite) as outputs:
             target = outputs.file(args.output)
-            mesh = decode_latents(cascade, latents, as_released=args.as_released)
+            mesh = decode_latents(cascade, latents, as_released=args.as_released, memory=memory(args))
             target.write(encode_textured_mesh(mesh, args.output, frame))
         print(
             f"{args.output}: {len(mesh.faces)} faces, {len(mesh.coords)} voxels of {latents.resolution}^3, "

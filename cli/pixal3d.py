@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     def sample(progress):
         return sample_latents(
             cascade, pictures, camera, seed=args.seed, pipeline_type=args.type, samplers=meshes.samplers(args),
-            max_num_tokens=args.max_tokens, progress=progress,
+            max_num_tokens=args.max_tokens, memory=meshes.memory(args), progress=progress,
         )  # fmt: skip
 
     latents = meshes.sample_or_resume(args, cascade, "y_up", sample)

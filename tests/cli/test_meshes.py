@@ -223,6 +223,19 @@ def test_progress_and_the_assumed_field_of_view(command, photo, tmp_path):
     assert math.radians(DEFAULT_FOV) == pytest.approx(0.8575560450553894, abs=1e-15)
 
 
+def test_the_memory_limit_changes_nothing_but_the_way(command, photo, tmp_path):
+    for name, limit in (("auto", "auto"), ("off", "off"), ("much", "64")):
+        code, _, err = command("trellis2", photo, "-o", tmp_path / f"{name}.ply", "--memory", limit, *FAST)
+        assert (code, err) == (0, "")
+    meshes = [mesh(tmp_path / f"{name}.ply") for name in ("auto", "off", "much")]
+    for other in meshes[1:]:
+        assert len(other.faces) == len(meshes[0].faces)
+        np.testing.assert_allclose(other.vertices, meshes[0].vertices, atol=1e-4)
+    answer = command("trellis2", photo, "-o", tmp_path / "little.ply", "--memory", "0.001", *FAST)
+    sentence(answer, "needs", "are free")
+    assert not (tmp_path / "little.ply").exists()
+
+
 def test_pictures_of_nothing(command, tmp_path):
     clear = np.zeros((48, 48, 4), np.uint8)
     dot = clear.copy()
@@ -260,6 +273,7 @@ def test_pictures_of_nothing(command, tmp_path):
         (("--structure", "rescale_t=0"), "`rescale_t` is 0"),
         (("--device", "tpu"), "'tpu'"),
         (("--mask", "none.png"), "none.png does not exist"),
+        (("--memory", "much"), "'much'; give auto, off or a number of GB"),
     ],
 )
 def test_options_that_cannot_be(command, photo, tmp_path, options, says):
