@@ -6,6 +6,14 @@ from .projection import ProjectionConditionerNative
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
+from .trellis2 import (
+    DecodeShapeTexture,
+    PictureCondition,
+    ShapeSampler,
+    SparseStructureSampler,
+    TextureSampler,
+    Trellis2Loader,
+)
 from .views import CameraFrom3DView, OrbitCameras, ViewSetNode
 
 NODES = [
@@ -19,6 +27,12 @@ NODES = [
     ExamplePicture,
     SelfCheck,
     ProjectionConditionerNative,
+    Trellis2Loader,
+    PictureCondition,
+    SparseStructureSampler,
+    ShapeSampler,
+    TextureSampler,
+    DecodeShapeTexture,
 ]
 
 

@@ -268,6 +268,48 @@ class Findings:
             work()
         return caught
 
+    def latents(self):
+        """Latents of our samplers in core's hands: the fields of core's own, and what its decoders read from them."""
+        from types import SimpleNamespace
+
+        from sightline.nodes import host
+
+        torch, core = self.torch, self.small[2]
+        generator = torch.Generator().manual_seed(11)
+        items = [
+            (torch.randn(count, 32, generator=generator), torch.randint(0, GRID, (count, 3), generator=generator))
+            for count in (7, 5)
+        ]
+        ours = host.sparse_latent(items, GRID, "y_up")
+        split = self.core.split_batched_sparse_latent(ours["samples"], ours["coords"], ours["coord_counts"])
+        seen = []
+
+        def decode(sparse, resolution):
+            seen.append((sparse.feats, resolution))
+            return [(torch.zeros(3, 3), torch.zeros(1, 3, dtype=torch.int32))], [sparse]
+
+        network = SimpleNamespace(decode_shape_slat=decode, decode_structure=lambda x: x[:, :1])
+        vae = SimpleNamespace(prepare_decode=lambda shape: 1, first_stage_model=network, vae_dtype=torch.float32)
+        self.core.VaeDecodeShapeTrellis.execute(ours, vae)
+        expected = self.core.shape_slat_format.process_out(items[0][0])
+        structure = host.structure_latent(torch.randn(1, 8, 16, 16, 16, generator=generator))
+        voxel = self.core.VaeDecodeStructureTrellis2.execute(structure, vae, "16").result[0]
+        back, grid, frame = host.read_sparse_latent(ours, "shape")
+        theirs = host.read_sparse_latent(core, "shape")
+        return {
+            "fields": sorted(ours) == sorted(core) and ours["type"] == core["type"],
+            "kinds": [str(core[k].dtype) == str(ours[k].dtype) for k in ("samples", "coords", "coord_counts")],
+            "shapes": [list(ours["samples"].shape), list(ours["coords"].shape)],
+            "split": all(torch.equal(a, b) for (a, _), (b, _) in zip(split, items)),
+            "decoded": float((seen[0][0] - expected).abs().max()),
+            "resolution": seen[0][1],
+            "structure": bool(torch.equal(voxel.data[0], (structure["samples"][0, 0] > 0).float())),
+            "empty_structure": list(self.core.EmptyTrellis2LatentStructure.execute(1).result[0]["samples"].shape)
+            == list(structure["samples"].shape),
+            "back": all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(back, items)),
+            "theirs": [len(theirs[0]), theirs[1], theirs[2], grid, frame],
+        }
+
     def refusals(self):
         """What each wrong use is told."""
         torch, small = self.torch, self.small
@@ -319,7 +361,7 @@ def main(tree, base):
     torch.set_num_threads(1)
     with torch.inference_mode():
         findings = Findings()
-        names = ("structure", "stages", "begun_by_us", "views", "batch", "interrupts", "refusals")
+        names = ("structure", "stages", "begun_by_us", "views", "batch", "interrupts", "latents", "refusals")
         print("FOUND " + json.dumps({name: getattr(findings, name)() for name in names}))
 
 

@@ -82,6 +82,15 @@ def test_interrupt_in_our_node_and_in_core_sampling(found):
     assert found["interrupts"] == [True, True]
 
 
+def test_latents_are_in_the_format_of_core(found):
+    latents = found["latents"]
+    assert latents["fields"] and all(latents["kinds"])
+    assert latents["shapes"] == [[2, 32, 7, 1], [12, 4]]
+    assert latents["split"] and latents["back"] and latents["structure"] and latents["empty_structure"]
+    assert latents["decoded"] < 1e-6 and latents["resolution"] == 32 * 16
+    assert latents["theirs"] == [1, 32, "y_up", 32, "y_up"]
+
+
 SAID = {
     "neither": "either `image` or `views`",
     "both": "either `image` or `views`",

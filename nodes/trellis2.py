@@ -1,0 +1,534 @@
+"""TRELLIS.2 and Pixal3D on this pack's own networks: loader, condition, samplers, decoder."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..models.trellis2.cascade import PAPER_SAMPLERS, Cascade, load_cascade
+from ..models.trellis2.conditions import AnyCondition
+from ..models.trellis2.dinov3 import VIT_LARGE, load_dinov3
+from ..models.trellis2.image_condition import FrontCamera, Pictures, PosedCameras, projected_condition, token_condition
+from ..models.trellis2.latents import Latents, decode_latents
+from ..models.trellis2.naf import NafConfig, load_naf
+from ..models.trellis2.runner import Runner
+from ..models.trellis2.safetensors_file import SafetensorsFile
+from ..models.trellis2.stages import quantize_floor, quantize_round
+from ..scene.errors import InputError
+from ..scene.posed_views import front_aligned
+from ..scene.sparse import SparseTensor
+from . import host
+from .host import io
+from .projection import FOV, as_bytes, on_black
+
+CATEGORY = f"{host.CATEGORY}/TRELLIS.2 and Pixal3D"
+NONE = "none found"
+NAF_PREFIX = "naf."
+STRUCTURE, SHAPE, TEXTURE = "sparse_structure_sampler", "shape_slat_sampler", "tex_slat_sampler"
+SCALES = {"512": 1, "1024": 2, "1536": 3}  # name (of the published models) -> times the family's low resolution
+
+
+class HostedCascade(Cascade):
+    """A family whose networks are under the host's memory management."""
+
+    @contextmanager
+    def on_device(self, model):
+        if model is None:
+            yield None
+            return
+        network = self.get(model) if isinstance(model, str) else model
+        hosted = self.__dict__.setdefault("hosted", {})
+        if id(network) not in hosted:
+            hosted[id(network)] = host.LoadedModel.wrap(network, None)
+        yield hosted[id(network)].on_device()
+
+    @property
+    def projects(self) -> bool:
+        """Whether this is a Pixal3D family, which reads pictures through a camera."""
+        return self.get("sparse_structure_flow_model").config.image_attn_mode != "global"
+
+    @property
+    def frame(self) -> str:
+        """Which way is up in its latents, in core's words."""
+        return "y_up" if self.projects else "z_up"
+
+    def check_frame(self, frame: str, name: str) -> None:
+        """Raise InputError for a latent of the other family."""
+        if frame != self.frame:
+            families = {"y_up": "Pixal3D", "z_up": "TRELLIS.2"}
+            found, mine = families.get(frame, frame), families[self.frame]
+            raise InputError(f"`{name}` was made by {found} and `model` is {mine}; use the same model for all stages.")
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectPictures:
+    """The pictures of one object and their cameras, encoded when first needed."""
+
+    pictures: list
+    camera: FrontCamera | PosedCameras
+
+
+class ConditionMaker:
+    """Conditions of one object for the stages of one family."""
+
+    def __init__(self, cascade: HostedCascade, given: ObjectPictures) -> None:
+        self.cascade, self.camera = cascade, given.camera
+        self.views = Pictures(cascade.encoder(), given.pictures, device=cascade.device, lend=cascade.on_device)
+
+    def stage(self, name: str, size: str, grid: int | None = None, coords: Tensor | None = None) -> AnyCondition:
+        """Projected features for Pixal3D, all tokens of the small ("512") or large picture for TRELLIS.2."""
+        config = self.cascade.config
+        if not self.cascade.projects:
+            return token_condition(self.views, config.token_image_sizes[size != "512"])
+        reads = config.stage(name)
+        reads = replace(reads, grid_resolution=grid or reads.grid_resolution)
+        if reads.naf_target and self.cascade.naf is None:
+            raise InputError("The image encoder was loaded without NAF; choose a file that holds both in the loader.")
+        with self.cascade.on_device(self.cascade.naf if reads.naf_target else None) as naf:
+            return projected_condition(self.views, reads, self.camera, None if coords is None else coords[:, 1:], naf)
+
+
+def makers(cascade: HostedCascade, condition: list[ObjectPictures], items: int | None = None) -> list[ConditionMaker]:
+    """One per object; InputError unless there are as many objects as `items`."""
+    if items is not None and items != len(condition):
+        raise InputError(f"`condition` is of {len(condition)} objects and the latent of {items}; connect the same.")
+    return [ConditionMaker(cascade, one) for one in condition]
+
+
+def on_grid(coords: Tensor, device) -> Tensor:
+    """Voxels [N, 3] of one object as rows [N, 4]."""
+    return torch.nn.functional.pad(coords.to(device, torch.int32), (1, 0))
+
+
+def load_encoder(path: Path, cascade: Cascade) -> None:
+    """Give a family DINOv3 and, where the file has it, NAF. A .json of the same name holds another size's options."""
+    file, options = SafetensorsFile(path), dict(VIT_LARGE)
+    beside = path.with_suffix(".json")
+    naf_options = {}
+    if beside.is_file():
+        try:
+            options = dict(json.loads(beside.read_text(encoding="utf-8")))
+            naf_options = dict(options.pop("naf", {}))
+        except (ValueError, TypeError):
+            raise InputError(f"{beside} is not a configuration of DINOv3 in JSON.") from None
+    parts: tuple[dict, dict] = {}, {}
+    for name in file:
+        parts[name.startswith(NAF_PREFIX)][name.removeprefix(NAF_PREFIX)] = file[name]
+    cascade.image_encoder = load_dinov3(parts[0], options, source=str(path))
+    if parts[1]:
+        weights = {name: value.to(torch.float32, copy=True) for name, value in parts[1].items()}
+        cascade.naf = load_naf(weights, NafConfig.from_args(naf_options), source=str(path))
+
+
+class Trellis2Loader(io.ComfyNode):
+    """Published pairs -> a family of models."""
+
+    @classmethod
+    def define_schema(cls):
+        families = host.pipeline_files(host.TRELLIS2_FOLDER) or [NONE]
+        encoders = host.weight_files(host.ENCODER_FOLDER) or [NONE]
+        return io.Schema(
+            node_id="SightlineTrellis2Loader",
+            display_name="Load TRELLIS.2 or Pixal3D Models",
+            category=CATEGORY,
+            description="Load a family of TRELLIS.2 or Pixal3D models as they were published: pipeline.json and the "
+                        "networks in ckpts. Every network is read when it is first used. Files are never "
+                        "executed.",
+            search_aliases=["trellis2 loader", "pixal3d loader", "image to 3d model", "slat"],
+            inputs=[
+                io.Combo.Input(
+                    "models", options=families, default=families[0],
+                    tooltip=f"A pipeline.json in models/{host.TRELLIS2_FOLDER} with the networks it names, as "
+                            "microsoft/TRELLIS.2-4B (MIT) and TencentARC/Pixal3D (MIT; not for use in the EU, says its "
+                            "model card) are published; pipeline_mv.json is Pixal3D for several pictures.",
+                ),
+                io.Combo.Input(
+                    "image_encoder", options=encoders, default=encoders[0],
+                    tooltip=f"DINOv3 ViT-L/16, and for Pixal3D also NAF, in one file of models/{host.ENCODER_FOLDER}: "
+                            "dino_v3_L_naf_fp32.safetensors, the file ComfyUI itself uses.",
+                ),
+            ],
+            outputs=[
+                host.Trellis2Models.Output(
+                    id="model", display_name="model", tooltip="The models, for the samplers and the decoder."
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, models, image_encoder):
+        places = [host.weight_path(host.TRELLIS2_FOLDER, models),
+                  host.weight_path(host.ENCODER_FOLDER, image_encoder)]  # fmt: skip
+        return "|".join(host.file_state(place) for place in places)
+
+    @classmethod
+    @host.one_sentence
+    def execute(cls, models, image_encoder) -> io.NodeOutput:
+        pipeline = host.weight_path(host.TRELLIS2_FOLDER, models)
+        search = host.folders(host.TRELLIS2_FOLDER)
+        plain = load_cascade(pipeline, search=search, device=host.render_device())
+        cascade = HostedCascade(plain.config, plain.models, device=host.render_device())
+        load_encoder(host.weight_path(host.ENCODER_FOLDER, image_encoder), cascade)
+        host.tell(f"{models}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
+        return io.NodeOutput(cascade)
+
+
+class PictureCondition(io.ComfyNode):
+    """Pictures and cameras -> what the samplers are conditioned on."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SightlinePictureCondition",
+            display_name="Projection Conditioner",
+            category=CATEGORY,
+            description="Say what the samplers of this pack look at: one picture with its field of view, or several "
+                        "pictures of one object with any cameras. Pixal3D reads pixels where its voxels project to; "
+                        "TRELLIS.2 looks at the first picture as a whole.",
+            search_aliases=["pixal3d condition", "trellis2 condition", "image condition", "posed views"],
+            inputs=[
+                io.Float.Input(
+                    "fov", default=FOV, min=0.1, max=179.0, step=0.01,
+                    tooltip="Horizontal field of view of `image` in degrees, for example from MoGe Geometry to FOV; "
+                            "not used with `views`, whose cameras know theirs.",
+                ),
+                io.Float.Input(
+                    "mesh_scale", default=1.0, min=0.01, max=100.0, step=0.01, advanced=True,
+                    tooltip="How many times the object fits into the cube that is generated: 1 fills it, 2 makes it "
+                            "half as large.",
+                ),
+                io.Image.Input(
+                    "image", optional=True,
+                    tooltip="The picture from Image Crop to Mask (black background; pad factor 1.1 for Pixal3D, 1.0 "
+                            "for TRELLIS.2). A batch counts as several objects. Give either this or `views`.",
+                ),
+                host.Views.Input(
+                    "views", optional=True,
+                    tooltip="One to many pictures of one object with their cameras, uncropped; the first is the front. "
+                            "Pictures on white, as View Set makes them, need `mask`.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True,
+                    tooltip="Where the object is (white); everything else becomes black. One for all pictures or one "
+                            "for each.",
+                ),
+            ],
+            outputs=[
+                host.PictureConditionType.Output(
+                    id="condition", display_name="condition", tooltip="Pictures and cameras, for all three samplers."
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    @host.one_sentence
+    def execute(cls, fov, mesh_scale, image=None, views=None, mask=None) -> io.NodeOutput:
+        if (image is None) == (views is None):
+            raise InputError("Connect either `image` or `views`: one of them, not both and not neither.")
+        name, given = ("`image`", host.pictures(image)) if views is None else ("`views`", views.images.cpu())
+        pictures = as_bytes(on_black(given, None if mask is None else host.masks(mask), name))
+        if views is not None:
+            return io.NodeOutput([ObjectPictures(pictures, PosedCameras(front_aligned(views.cameras), mesh_scale))])
+        camera = FrontCamera(math.radians(fov), mesh_scale=mesh_scale)
+        return io.NodeOutput([ObjectPictures([one], camera) for one in pictures])
+
+
+def sampler_inputs(role: str) -> list:
+    """The widgets of a sampler with the published defaults of its stage."""
+    published = PAPER_SAMPLERS[role]
+    low, high = published.guidance_interval
+    return [
+        io.Int.Input(
+            "seed", default=42, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed,
+            tooltip="Number that chooses the starting noise of this stage; the same for every object of a batch.",
+        ),
+        io.Int.Input("steps", default=published.steps, min=1, max=1000, tooltip="Sampling steps of one pass."),
+        io.Float.Input(
+            "guidance", default=published.guidance_strength, min=0.0, max=100.0, step=0.1,
+            tooltip="How strongly the picture is followed; 1 follows it plainly, at half the cost.",
+        ),
+        io.Float.Input(
+            "guidance_rescale", default=published.guidance_rescale, min=0.0, max=1.0, step=0.01, advanced=True,
+            tooltip="How far the contrast that guidance adds is taken back; 0 leaves it.",
+        ),
+        io.Float.Input(
+            "guidance_start", default=high, min=0.0, max=1.0, step=0.01, advanced=True,
+            tooltip="Time from which guidance acts; sampling runs from time 1 (noise) to 0.",
+        ),
+        io.Float.Input(
+            "guidance_end", default=low, min=0.0, max=1.0, step=0.01, advanced=True,
+            tooltip="Time at which guidance ends; below it the picture is followed plainly.",
+        ),
+        io.Float.Input(
+            "rescale_t", default=published.rescale_t, min=0.01, max=100.0, step=0.01, advanced=True,
+            tooltip="How many of the steps are spent near the noise: 1 spreads them evenly, more makes form finer.",
+        ),
+    ]  # fmt: skip
+
+
+def settings(role: str, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t) -> dict:
+    """The widgets as the library's options."""
+    if guidance_end > guidance_start:
+        raise InputError(f"`guidance_end` {guidance_end} comes before `guidance_start` {guidance_start}; swap them.")
+    values = {
+        "steps": steps, "guidance_strength": guidance, "guidance_rescale": guidance_rescale,
+        "guidance_interval": (guidance_end, guidance_start), "rescale_t": rescale_t,
+    }  # fmt: skip
+    return {role: values}
+
+
+def model_input() -> io.Input:
+    return host.Trellis2Models.Input("model", tooltip="The models of Load TRELLIS.2 or Pixal3D Models.")
+
+
+def condition_input() -> io.Input:
+    return host.PictureConditionType.Input("condition", tooltip="Pictures and cameras of Projection Conditioner.")
+
+
+class SparseStructureSampler(io.ComfyNode):
+    """Picture -> which voxels are there."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SightlineSparseStructureSampler",
+            display_name="Sparse Structure Sampler",
+            category=CATEGORY,
+            description="First stage: where there is something. Samples the structure of every object and decodes it "
+                        "to voxels. The latent also fits core's structure decoder.",
+            search_aliases=["trellis2 structure", "pixal3d structure", "occupancy", "voxels"],
+            inputs=[model_input(), condition_input(), *sampler_inputs(STRUCTURE)],
+            outputs=[
+                io.Voxel.Output(
+                    id="voxel", display_name="voxel", tooltip="Occupied voxels, for the Shape Sampler and core's nodes."
+                ),
+                io.Latent.Output(
+                    id="latent", display_name="latent", tooltip="The structure latent in core's format."
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    @host.one_sentence
+    def execute(
+        cls, model, condition, seed, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t,
+    ) -> io.NodeOutput:  # fmt: skip
+        changes = settings(STRUCTURE, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t)
+        progress = host.Progress()
+        everyone = makers(model, condition)
+        resolution, grids, latents = model.config.lr_resolution, [], []
+        for i, maker in enumerate(everyone):
+            last = []
+
+            def show(stage, done, steps, x_t, x_0, i=i, last=last):
+                progress(i * steps + done, steps * len(everyone))
+                last[:] = [x_t]
+
+            run = Runner(model, seed, changes, progress=show, memory="auto")
+            coords = run.structure(maker.stage("ss", "512"), resolution)
+            side = resolution // run.factor
+            grid = torch.zeros(1, side, side, side)
+            grid[0][tuple(coords[:, 1:].long().T.cpu())] = 1
+            grids.append(grid)
+            latents.append(host.result(last[0]))
+        host.tell(", ".join(f"{int(grid.sum()):,} voxels" for grid in grids))
+        return io.NodeOutput(host.dense_voxels(torch.cat(grids)), host.structure_latent(torch.cat(latents)))
+
+
+class ShapeSampler(io.ComfyNode):
+    """Voxels -> shape latent."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SightlineShapeSampler",
+            display_name="Shape Sampler",
+            category=CATEGORY,
+            description="Second stage: the shape on the voxels, coarse at 512; for 1024 and 1536 then once more on the "
+                        "finer voxels of the coarse shape. The latent also fits core's shape decoder.",
+            search_aliases=["trellis2 shape", "pixal3d shape", "slat sampler", "cascade"],
+            inputs=[
+                model_input(),
+                condition_input(),
+                io.Voxel.Input("voxel", tooltip="Occupied voxels of the Sparse Structure Sampler."),
+                io.Combo.Input(
+                    "resolution", options=list(SCALES), default="1024",
+                    tooltip="Voxels per axis of the mesh. 512 is one pass; 1024 and 1536 take a second, longer one.",
+                ),
+                *sampler_inputs(SHAPE),
+                io.Int.Input(
+                    "max_tokens", default=49152, min=1024, max=1 << 20, step=1024, advanced=True,
+                    tooltip="Largest number of voxels in the second pass; above it the resolution is lowered in steps "
+                            "of 128. Lower it when memory runs out.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(id="latent", display_name="latent", tooltip="The shape latent in core's format."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    @host.one_sentence
+    def execute(
+        cls, model, condition, voxel, resolution,
+        seed, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t, max_tokens,
+    ) -> io.NodeOutput:  # fmt: skip
+        changes = settings(SHAPE, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t)
+        progress = host.Progress()
+        grids = host.occupied(voxel)
+        low_resolution = model.config.lr_resolution
+        target = SCALES[resolution] * low_resolution
+        everyone, passes = makers(model, condition, len(grids)), 1 + (target > low_resolution)
+        done_before, runs = [0], []
+        total = passes * len(everyone)
+
+        def show(stage, done, steps, x_t, x_0):
+            progress(done_before[0] * steps + done, steps * total)
+            done_before[0] += done == steps
+
+        lows, low_side = [], None
+        for maker, (coords, side) in zip(everyone, grids):
+            runs.append(Runner(model, seed, changes, progress=show, memory="auto"))
+            low_side = low_resolution // runs[-1].factor
+            if side != low_side:
+                raise InputError(f"`voxel` is a grid of {side}; this model starts from {low_side} voxels per axis.")
+            coords = on_grid(coords, model.device)
+            lows.append(runs[-1].shape("512", coords, maker.stage("shape_512", "512", side, coords), "low shape"))
+        if passes == 1:
+            return cls.output(model, [(one.feats, one.coords) for one in lows], low_side, low_resolution)
+        quantize = quantize_round if model.projects else quantize_floor
+        refined = [run.refine(low, target, quantize, max_tokens) for run, low in zip(runs, lows)]
+        reached = min(one.resolution for one in refined)
+        refined = [
+            one if one.resolution == reached else run.refine(low, reached, quantize, max_tokens)
+            for one, run, low in zip(refined, runs, lows)
+        ]
+        size = "512" if reached == low_resolution else "1024"
+        shapes = []
+        for maker, run, (coords, _) in zip(everyone, runs, refined):
+            grid = reached // run.factor
+            shape = run.shape(size, coords, maker.stage(f"shape_{size}", size, grid, coords))
+            shapes.append((shape.feats, shape.coords))
+        return cls.output(model, shapes, reached // runs[0].factor, reached)
+
+    @classmethod
+    def output(cls, model, shapes, grid, resolution) -> io.NodeOutput:
+        host.tell(f"{', '.join(f'{len(coords):,}' for _, coords in shapes)} voxels, resolution {resolution}")
+        normalize = model.config.shape_normalization.normalize
+        latent = host.sparse_latent([(normalize(feats), coords[:, 1:]) for feats, coords in shapes], grid, model.frame)
+        return io.NodeOutput(latent)
+
+
+class TextureSampler(io.ComfyNode):
+    """Shape latent -> texture latent."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SightlineTextureSampler",
+            display_name="Texture Sampler",
+            category=CATEGORY,
+            description="Third stage: color, metalness, roughness and opacity on the voxels of a shape. The latent "
+                        "also fits core's texture decoder.",
+            search_aliases=["trellis2 texture", "pixal3d texture", "pbr", "material"],
+            inputs=[
+                model_input(),
+                condition_input(),
+                io.Latent.Input("shape", tooltip="The shape latent of the Shape Sampler."),
+                *sampler_inputs(TEXTURE),
+            ],
+            outputs=[
+                io.Latent.Output(id="latent", display_name="latent", tooltip="The texture latent in core's format."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    @host.one_sentence
+    def execute(
+        cls, model, condition, shape, seed, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t,
+    ) -> io.NodeOutput:  # fmt: skip
+        changes = settings(TEXTURE, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t)
+        progress = host.Progress()
+        items, grid, frame = host.read_sparse_latent(shape, "shape")
+        model.check_frame(frame, "shape")
+        everyone, textures = makers(model, condition, len(items)), []
+        for i, (maker, (feats, coords)) in enumerate(zip(everyone, items)):
+
+            def show(stage, done, steps, x_t, x_0, i=i):
+                progress(i * steps + done, steps * len(everyone))
+
+            run = Runner(model, seed, changes, progress=show, memory="auto")
+            size = "512" if grid * run.factor == model.config.lr_resolution else "1024"
+            rows = on_grid(coords, model.device)
+            feats = model.config.shape_normalization.denormalize(feats.to(model.device))
+            texture = run.texture(size, SparseTensor(feats, rows), maker.stage(f"tex_{size}", size, grid, rows))
+            textures.append((model.config.tex_normalization.normalize(texture.feats), coords))
+        return io.NodeOutput(host.sparse_latent(textures, grid, model.frame))
+
+
+class DecodeShapeTexture(io.ComfyNode):
+    """Latents -> mesh and PBR voxels."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SightlineDecodeShapeTexture",
+            display_name="Decode Shape and Texture",
+            category=CATEGORY,
+            description="Decode shape and texture latents to a mesh and the voxels with its materials, in blocks where "
+                        "memory is short. Go on with core's mesh nodes: decimate, unwrap, bake the texture from the "
+                        "voxels, save.",
+            search_aliases=["trellis2 decode", "pixal3d decode", "latent to mesh", "pbr voxels"],
+            inputs=[
+                model_input(),
+                io.Latent.Input("shape", tooltip="The shape latent of the Shape Sampler or of core's sampler."),
+                io.Latent.Input("texture", tooltip="The texture latent on the same voxels."),
+                io.Boolean.Input(
+                    "as_released", default=False, advanced=True,
+                    tooltip="Leave the faces turned at random, as the published code does; otherwise all face "
+                            "outward.",
+                ),
+            ],
+            outputs=[
+                io.Mesh.Output(id="mesh", display_name="mesh", tooltip="The raw mesh, Y up, for core's mesh nodes."),
+                io.Voxel.Output(
+                    id="voxel", display_name="voxel",
+                    tooltip="Base color, metalness, roughness and opacity of every voxel, Y up.",
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    @host.one_sentence
+    def execute(cls, model, shape, texture, as_released) -> io.NodeOutput:
+        shapes, grid, frame = host.read_sparse_latent(shape, "shape")
+        textures, texture_grid, texture_frame = host.read_sparse_latent(texture, "texture")
+        model.check_frame(frame, "shape")
+        model.check_frame(texture_frame, "texture")
+        if grid != texture_grid or len(shapes) != len(textures):
+            found = f"{len(shapes)} objects on {grid} voxels and {len(textures)} on {texture_grid}"
+            raise InputError(f"`shape` and `texture` do not belong together: {found}.")
+        config, resolution = model.config, grid * model.get("shape_slat_decoder").config.factor
+        progress, decoded = host.Steps(len(shapes)), []
+        for (shape_feats, coords), (texture_feats, texture_coords) in zip(shapes, textures):
+            rows = on_grid(coords, model.device)
+            latents = Latents(
+                rows,
+                None,
+                SparseTensor(config.shape_normalization.denormalize(shape_feats.to(model.device)), rows),
+                SparseTensor(
+                    config.tex_normalization.denormalize(texture_feats.to(model.device)),
+                    on_grid(texture_coords, model.device),
+                ),
+                resolution,
+            )
+            decoded.append(decode_latents(model, latents, as_released=as_released, memory="auto"))
+            progress.advance()
+        host.tell(", ".join(f"{len(one.faces):,} faces" for one in decoded))
+        return io.NodeOutput(*host.mesh_and_voxels(decoded, frame))

@@ -1,0 +1,193 @@
+"""The stage nodes on tiny random families, in the real server: against the library, bad input, interrupt."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from trellis2_family import ENCODER, graph, sampler, write_models
+
+from sightline.cli import headless
+from sightline.models.trellis2.cascade import load_cascade
+from sightline.models.trellis2.dinov3 import load_dinov3
+from sightline.models.trellis2.image_condition import FrontCamera, Pictures, projected_condition, token_condition
+from sightline.models.trellis2.latents import Latents, decode_latents
+from sightline.models.trellis2.naf import NafConfig, load_naf
+from sightline.models.trellis2.runner import Runner
+from sightline.models.trellis2.safetensors_file import SafetensorsFile
+from sightline.models.trellis2.stages import quantize_floor, quantize_round
+
+OPTIONS = {"steps": 2, "guidance_strength": 7.5, "guidance_rescale": 0.5, "guidance_interval": (0.6, 1.0),
+           "rescale_t": 3.0}  # fmt: skip
+SETTINGS = {
+    "sparse_structure_sampler": OPTIONS,
+    "shape_slat_sampler": OPTIONS,
+    "tex_slat_sampler": {**OPTIONS, "guidance_strength": 1.0},
+}
+
+
+def object_picture(seed=0, size=96):
+    """uint8 [size, size, 3]: a colored disk on black."""
+    generator = np.random.default_rng(seed)
+    line = np.arange(size) - (size - 1) / 2
+    inside = line[:, None] ** 2 + line[None] ** 2 < (size / 2.4) ** 2
+    return generator.integers(32, 256, (size, size, 3), dtype=np.uint8) * inside[..., None].astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def models(server, tmp_path_factory):
+    """The server's models folder with the tiny families in it."""
+    write_models(server.base / "models")
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, picture in (("pixal3d_test.png", object_picture()), ("pixal3d_empty.png", object_picture() * 0)):
+        Image.fromarray(picture).save(folder / name)
+        server.upload(folder / name)
+    loader = server.object_info("SightlineTrellis2Loader")["SightlineTrellis2Loader"]
+    assert "tiny_pixal3d/pipeline.json" in loader["input"]["required"]["models"][1]["options"]
+    return server.base / "models"
+
+
+@pytest.fixture(scope="module")
+def colored_voxels(server, models):
+    """Skips where the host has no VOXEL with colors."""
+    if "BakeTextureFromVoxel" not in server.object_info():
+        pytest.skip("this ComfyUI has no voxels with colors (0.33 has)")
+
+
+def library_mesh(models, family, resolution):
+    """What the library makes of the same picture with the nodes' seeds: one for each stage."""
+    cascade = load_cascade(models / "trellis2" / family)
+    file = SafetensorsFile(models / "clip_vision" / ENCODER)
+    from trellis2_family import DINO, NAF
+
+    cascade.image_encoder = load_dinov3({k: file[k] for k in file if not k.startswith("naf.")}, DINO)
+    naf = load_naf({k[4:]: file[k] for k in file if k.startswith("naf.")}, NafConfig(**NAF))
+    views, camera = Pictures(cascade.image_encoder, object_picture()), FrontCamera(math.radians(35.0))
+    projected = family == "tiny_pixal3d"
+
+    def condition(name, large, grid=None, coords=None):
+        if not projected:
+            return token_condition(views, 96 if large else 64)
+        stage = cascade.config.stage(name)
+        from dataclasses import replace
+
+        stage = replace(stage, grid_resolution=grid or stage.grid_resolution)
+        return projected_condition(views, stage, camera, None if coords is None else coords[:, 1:], naf)
+
+    coords = Runner(cascade, 42, SETTINGS).structure(condition("ss", False), 32)
+    run = Runner(cascade, 42, SETTINGS)
+    shape = run.shape("512", coords, condition("shape_512", False, 8, coords))
+    size, reached = "512", 32
+    if resolution > 32:
+        quantize = quantize_round if projected else quantize_floor
+        coords, reached = run.refine(shape, resolution, quantize, 49152)
+        size = "1024"
+        shape = run.shape("1024", coords, condition("shape_1024", True, reached // 4, coords))
+    run = Runner(cascade, 42, SETTINGS)
+    cond = condition(f"tex_{size}", size == "1024", reached // 4, shape.coords)
+    texture = run.texture(size, shape, cond)
+    return decode_latents(cascade, Latents(coords, None, shape, texture, reached))
+
+
+def saved_mesh(run):
+    return trimesh.load(next(p for p in run.files if p.suffix == ".glb"), process=False, force="mesh")
+
+
+@pytest.mark.parametrize(
+    "family, resolution, side",
+    [("tiny_pixal3d", "1024", 64), ("tiny_pixal3d", "512", 32), ("tiny_trellis2", "1024", 64)],
+)
+def test_from_picture_to_mesh_as_the_library(server, models, colored_voxels, family, resolution, side):
+    mesh = saved_mesh(server.run(graph(family, resolution=resolution)))
+    with torch.no_grad():
+        expected = library_mesh(models, family, side)
+    points = expected.vertices
+    if family == "tiny_trellis2":  # Z up; GLB is Y up
+        points = torch.stack([points[:, 0], points[:, 2], -points[:, 1]], dim=1)
+    assert len(mesh.faces) == len(expected.faces) > 20
+    ours = np.asarray(mesh.triangles).reshape(-1, 9)
+    theirs = points[expected.faces.long()].reshape(-1, 9).numpy()
+    assert np.abs(ours - theirs).max() < 2e-3
+
+
+def test_core_nodes_take_voxels_and_mesh(server, models, colored_voxels):
+    workflow = graph(resolution="512")
+    workflow["9"] = {"class_type": "VoxelToMeshBasic", "inputs": {"voxel": ["4", 0], "threshold": 0.5}}
+    workflow["11"] = {"class_type": "SaveGLB", "inputs": {"mesh": ["9", 0], "filename_prefix": "pixal3d/voxels"}}
+    workflow["12"] = {"class_type": "SaveGLB", "inputs": {"mesh": ["10", 0], "filename_prefix": "pixal3d/painted"}}
+    workflow["10"] = {"class_type": "PaintMesh", "inputs": {"mesh": ["7", 0], "voxel_colors": ["7", 1]}}
+    run = server.run(workflow)
+    painted = next(p for p in run.files if "painted" in p.name)
+    assert b'"COLOR_0"' in painted.read_bytes()
+
+
+def test_a_batch_is_its_objects_alone(server, models, colored_voxels):
+    workflow = graph(resolution="512")
+    workflow["9"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 2}}
+    alone = saved_mesh(server.run(workflow | {"3": workflow["3"]}))
+    workflow["3"]["inputs"]["image"] = ["9", 0]
+    files = [p for p in server.run(workflow).files if p.suffix == ".glb"]
+    assert len(files) == 2
+    for file in files:
+        mesh = trimesh.load(file, process=False, force="mesh")
+        assert np.allclose(np.asarray(mesh.triangles), np.asarray(alone.triangles), atol=1e-4)
+
+
+def test_posed_views(server, models):
+    workflow = graph(resolution="512")
+    views = {"images.image0": ["1", 0], "images.image1": ["1", 0], "azimuths": "0, 90", "elevations": "0",
+             "fit": "pad", "radius": 1.6, "fov": 35.0}  # fmt: skip
+    workflow["9"] = {"class_type": "SightlineViewSet", "inputs": views}
+    del workflow["3"]["inputs"]["image"]
+    workflow["3"]["inputs"]["views"] = ["9", 0]
+    for node in ("6", "7", "8"):
+        del workflow[node]
+    workflow["10"] = {"class_type": "SaveLatent", "inputs": {"samples": ["5", 0], "filename_prefix": "pixal3d/views"}}
+    assert server.run(workflow).outputs["10"]
+
+
+def test_interrupt_between_steps(server, models, written):
+    workflow = graph()
+    workflow["5"]["inputs"].update(steps=1000, seed=5)
+    asked = []
+
+    def interrupt(event):
+        if event["type"] == "progress" and event["data"]["node"] == "5" and not asked:
+            asked.append(event)
+            server.interrupt()
+
+    with pytest.raises(headless.Interrupted):
+        server.run(workflow, on_event=interrupt)
+    assert asked and written() == []
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"1": {"image": "pixal3d_empty.png"}}, "black or transparent everywhere"),
+        ({"2": {"image_encoder": "without_naf.safetensors"}}, "loaded without NAF"),
+        ({"4": {"guidance_end": 0.9, "guidance_start": 0.5}}, "swap them"),
+        ({"6": {"model": ["9", 0]}}, "was made by Pixal3D and `model` is TRELLIS.2"),
+        ({"6": {"shape": ["4", 1]}}, "no latent on voxels"),
+        ({"5": {"voxel": ["7", 1]}}, "the voxels of a structure"),
+        ({"3": {"views": ["10", 0]}}, "either `image` or `views`"),
+    ],
+)
+def test_wrong_use_is_told_in_one_sentence(server, models, colored_voxels, change, said):
+    workflow = graph(resolution="512")
+    workflow["9"] = {
+        "class_type": "SightlineTrellis2Loader",
+        "inputs": {"models": "tiny_trellis2/pipeline.json", "image_encoder": ENCODER},
+    }
+    views = {"images.image0": ["1", 0], "azimuths": "0", "elevations": "0", "fit": "pad", "radius": 1.6, "fov": 35.0}
+    workflow["10"] = {"class_type": "SightlineViewSet", "inputs": views}
+    if "5" in change:  # the decoder's voxels, of a run of its own
+        workflow["11"] = sampler("SightlineShapeSampler", "2", "3", voxel=["7", 1], resolution="512", max_tokens=49152)
+        workflow["12"] = {"class_type": "SaveLatent", "inputs": {"samples": ["11", 0], "filename_prefix": "never"}}
+        change = {}
+    for node, inputs in change.items():
+        workflow[node]["inputs"].update(inputs)
+    with pytest.raises(headless.HeadlessError, match=said):
+        server.run(workflow)
