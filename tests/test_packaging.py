@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE_HERE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "results")
@@ -92,14 +93,19 @@ def test_registry_metadata(project):
     version = re.search(r'^version = "(.+)"', project, re.M)[1]
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
     comfy = project.split("[tool.comfy]")[1].split("\n[")[0]
-    for key in ("PublisherId", "DisplayName", "Icon", "requires-comfyui"):
+    for key in ("PublisherId", "DisplayName", "Icon", "Banner", "requires-comfyui"):
         assert re.search(rf'^{key} = ".+"', comfy, re.M), key
     # WEB_DIRECTORY serves the web folder already; a second entry would load every script twice.
     assert not re.search(r"^web =", comfy, re.M)
     icon = re.search(r'^Icon = ".*/main/(.+)"', comfy, re.M)[1]
-    assert (ROOT / icon).is_file()
-    for folder in listed(comfy, "includes"):
-        assert (ROOT / folder).is_dir(), folder
+    width, height = re.search(r'<svg [^>]*width="(\d+)" height="(\d+)"', (ROOT / icon).read_text("utf-8")).groups()
+    assert width == height and int(width) <= 400
+    banner = re.search(r'^Banner = ".*/main/(.+)"', comfy, re.M)[1]
+    with Image.open(ROOT / banner) as picture:
+        assert picture.width * 9 == picture.height * 21
+    included = listed(comfy, "includes")
+    assert all((ROOT / folder).is_dir() for folder in included), included
+    assert {f"{folder}/" for folder in DATA_FOLDERS} <= set(included)
 
 
 def test_the_registry_gets_no_tests():

@@ -64,18 +64,48 @@ def editor_workflow(name: str, schemas: dict) -> dict:
     for node in graph["nodes"]:
         if node["type"] in ("Note", "MarkdownNote"):
             continue
-        schema = schemas[node["type"]]["input"]
-        options = {**schema.get("required", {}), **schema.get("optional", {})}
-        values, inputs = list(node.get("widgets_values") or ()), {}
-        order = list(options)  # values come in the order of the schema, those of a choice right after it
-        for entry in sorted(node["inputs"], key=lambda e: (order.index(e["name"].split(".")[0]), "." in e["name"])):
-            if "widget" in entry:
-                value = values.pop(0)
-                if options.get(entry["name"], [None, {}])[1].get("control_after_generate"):
-                    values.pop(0)  # "fixed", "randomize", ...: the editor's own
-                inputs[entry["name"]] = value
-            if entry.get("link") is not None:
-                inputs[entry["name"]] = links[entry["link"]]
-        assert not values, f"node {node['id']} ({node['type']}) has {len(values)} values too many"
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+        prompt[str(node["id"])] = api_node(node, schemas, links)
     return prompt
+
+
+def api_node(node: dict, schemas: dict, links: dict) -> dict:
+    """One node of the editor in API format; links: {link id: [node id, output]}."""
+    schema = schemas[node["type"]]["input"]
+    options = {**schema.get("required", {}), **schema.get("optional", {})}
+    values, inputs = list(node.get("widgets_values") or ()), {}
+    order = list(options)  # values come in the order of the schema, those of a choice right after it
+    for entry in sorted(node["inputs"], key=lambda e: (order.index(e["name"].split(".")[0]), "." in e["name"])):
+        if "widget" in entry:
+            value = values.pop(0)
+            if options.get(entry["name"], [None, {}])[1].get("control_after_generate"):
+                values.pop(0)  # "fixed", "randomize", ...: the editor's own
+            inputs[entry["name"]] = value
+        if entry.get("link") is not None:
+            inputs[entry["name"]] = links[entry["link"]]
+    assert not values, f"node {node['id']} ({node['type']}) has {len(values)} values too many"
+    return {"class_type": node["type"], "inputs": inputs}
+
+
+def blueprint(name: str, schemas: dict, given: dict) -> tuple[dict, dict]:
+    """A shipped blueprint as the editor would expand it, and its outputs {name: [node id, output]}.
+
+    given: {input name: value or [node id, output]}; inputs that are left out keep what the blueprint says.
+    """
+    graph = json.loads((ROOT / "subgraphs" / f"{name}.json").read_text(encoding="utf-8"))
+    (outer,), (inner,) = graph["nodes"], graph["definitions"]["subgraphs"]
+    assert outer["type"] == inner["id"] and {node["name"] for node in outer["inputs"]} >= set(given)
+    links = {link["id"]: [f"sub{link['origin_id']}", link["origin_slot"]] for link in inner["links"]}
+    nodes = {node["id"]: node for node in inner["nodes"]}
+    for slot, entry in enumerate(inner["inputs"]):
+        for link in (link for link in inner["links"] if link["origin_id"] == -10 and link["origin_slot"] == slot):
+            links[link["id"]] = given.get(entry["name"])
+            target = nodes[link["target_id"]]["inputs"][link["target_slot"]]
+            assert target["link"] == link["id"] and target["type"] == entry["type"] == link["type"]
+            if entry["name"] not in given:
+                target["link"] = None
+    prompt = {f"sub{node['id']}": api_node(node, schemas, links) for node in inner["nodes"]}
+    outputs = {}
+    for link in (link for link in inner["links"] if link["target_id"] == -20):
+        outputs[inner["outputs"][link["target_slot"]]["name"]] = links[link["id"]]
+    assert set(outputs) == {output["name"] for output in outer["outputs"]}
+    return prompt, outputs
