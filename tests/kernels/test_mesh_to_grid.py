@@ -158,6 +158,29 @@ def test_triangles_overlap_the_voxels_their_points_lie_in():
     assert bool((distance <= normal.abs().sum(1) / 26 + 1e-6).all())
 
 
+@given(st.integers(0, 10**6), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_no_point_of_the_voxel_is_better_than_the_constrained_minimum(seed, rank):
+    generator = seeded(seed)
+    planes = torch.randn(20, rank, 4, generator=generator, dtype=torch.float64)
+    form = planes.mT @ planes  # singular for a rank below 3
+    bottom = torch.rand(20, 3, generator=generator, dtype=torch.float64)
+    top = bottom + 0.2 + torch.rand(20, 3, generator=generator, dtype=torch.float64)
+    best = module._constrained_minimum(form, (bottom + top) / 2, bottom, top)
+    assert bool(((best >= bottom) & (best <= top)).all())
+
+    def value(points):
+        points = torch.nn.functional.pad(points, (0, 1), value=1.0)
+        return torch.einsum("nsi,nij,nsj->ns", points, form, points)
+
+    share = torch.rand(20, 500, 3, generator=generator, dtype=torch.float64)
+    share = torch.where(
+        torch.rand(20, 500, 3, generator=generator) < 0.3, share.round(), share
+    )  # faces, edges, corners
+    others = bottom[:, None] + share * (top - bottom)[:, None]
+    assert bool((value(best[:, None]) <= value(others) + 1e-9).all())
+
+
 def test_chunks_do_not_matter(monkeypatch):
     vertices, faces = tensors(trimesh.creation.icosphere(subdivisions=1, radius=0.4))
     whole = mesh_to_grid(vertices, faces, 20)
