@@ -157,4 +157,16 @@ def decode_planned(
     with cascade.on_device(role) as decoder:
         if workspace is None:
             return decoder(latent, guide)
-        return stream_decode(decoder, latent, guide, workspace=workspace)
+
+        def check(voxels: list[int]) -> None:
+            planning.check_levels(
+                name,
+                decoder.config,
+                voxels,
+                workspace,
+                free - weights,
+                guided=guide is not None,
+                device=cascade.device,
+            )
+
+        return stream_decode(decoder, latent, guide, workspace=workspace, check=check)

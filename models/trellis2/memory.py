@@ -271,6 +271,32 @@ def plan_decode(
     )
 
 
+def check_levels(
+    stage: str,
+    cfg: SparseVaeConfig,
+    voxels: Sequence[int],
+    workspace: int,
+    free: int,
+    *,
+    guided: bool = False,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Raises InputError where the levels decoded so far, whose voxels are counted now, already need more than `free`.
+
+    voxels: of the first levels. For `stream_decode`, whose plan was made before they were known.
+    """
+    known = [*voxels, *[0] * (len(cfg.model_channels) - len(voxels))]
+    needed = streamed_memory(cfg, known, workspace, guided=guided, device=device)
+    if needed > free:
+        fixed = streamed_memory(cfg, [0] * len(known), workspace, device=device)
+        fixed += min(workspace, decoder_memory(cfg, known, device=device))
+        possible = max(1, int(voxels[0] * (free - fixed) / max(1, needed - fixed)))
+        raise InputError(
+            f"The {stage} needs {gigabytes(needed)} for the {voxels[-1]} voxels it found at level {len(voxels) - 1}, "
+            f"and {gigabytes(free)} were free; set `max_num_tokens` to {possible} or less."
+        )
+
+
 def require(stage: str, needed: int, free: int, advice: str) -> Plan:
     """A stage without a choice: raises InputError with `advice` where it does not fit."""
     if needed > free:

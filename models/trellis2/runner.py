@@ -24,6 +24,11 @@ from .stages import (
 from .streaming import stream_upsample
 
 Progress = Callable[[str, int, int, Tensor, Tensor], None]
+SAMPLER_OF = {
+    "sparse_structure": "sparse_structure_sampler",
+    "shape_slat": "shape_slat_sampler",
+    "tex_slat": "tex_slat_sampler",
+}
 
 
 class Runner:
@@ -31,9 +36,9 @@ class Runner:
 
     samplers: options per sampler role that replace the family's. batched: both guidance branches in one pass (faster,
     more memory). progress(stage, done, steps, x_t, x_0) after every step; what it raises ends the run. memory: None, a
-    limit in bytes, or "auto" for what is free: every stage is estimated before it starts, guidance is run one branch
-    after the other and shapes are refined in blocks where that is needed to fit, and where nothing fits an InputError
-    says which setting would.
+    limit in bytes for what a stage adds, or "auto" for what is free: every stage is estimated before it starts,
+    guidance is run one branch after the other and shapes are refined in blocks where that is needed to fit, and where
+    nothing fits an InputError says which setting would.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Runner:
             tokens,
             sum(item.shape[0] for item in image),
             free,
+            guided=self.settings[SAMPLER_OF[role.partition("_flow")[0]]].guidance_strength not in (0, 1),
             batched=self.batched,
             weights=planning.weight_bytes(flow, device),
             device=device,

@@ -23,6 +23,7 @@ WORKSPACE = 1 << 30  # bytes of working memory of one cell
 DEPTH = 4  # convolution blocks run on a cell before its halo is fetched anew
 UP_HALO = 2  # voxels an up block sees: one in each of its convolutions, the second on the finer grid
 Callback = Callable[[str, int, int], None]
+Check = Callable[[list[int]], None]
 
 
 def receptive_field(cfg) -> list[int]:
@@ -104,14 +105,16 @@ def stream_decode(
     workspace: int = WORKSPACE,
     store: torch.device | str | None = None,
     callback: Callback | None = None,
+    check: Check | None = None,
 ) -> Decoded:
     """`decoder(z, guide)` with a bounded working memory; the same voxels in the same order.
 
     workspace: bytes that the work on one cell may take; the features of a level and the next, the result and the
     weights come on top. store: where they lie between passes, default with z. callback(level, done, total) after every
-    cell, in voxels of a pass; what it raises ends the decoding. Raises InputError as the decoder does.
+    cell, in voxels of a pass; check(voxels of the levels so far, and of the next) before the features of a finer level
+    are made; what they raise ends the decoding. Raises InputError as the decoder does.
     """
-    return _Stream(decoder, z, guide, workspace, store, callback).decode()
+    return _Stream(decoder, z, guide, workspace, store, callback, check).decode()
 
 
 @torch.no_grad()
@@ -136,12 +139,12 @@ def stream_upsample(
 class _Stream:
     """One decoding: the levels one after the other, each pass over the cells of the level's octree."""
 
-    def __init__(self, decoder, z, guide, workspace, store, callback):
+    def __init__(self, decoder, z, guide, workspace, store, callback, check=None):
         decoder.check_input(z, guide, 0)
         if workspace < 1:
             raise InputError(f"`workspace` is {workspace}; it is a number of bytes, a million at least to be of use.")
         self.decoder, self.z, self.guide = decoder, z, guide
-        self.workspace, self.callback = workspace, callback
+        self.workspace, self.callback, self.check = workspace, callback, check
         self.device = next(decoder.parameters()).device
         self.store = z.device if store is None else torch.device(store)
         self.dtype = decoder.torso_dtype
@@ -184,6 +187,8 @@ class _Stream:
             plan = subdivide(h, self.logits[-1].feats > 0)
         check_plan(plan, level)
         self.plans.append(plan)
+        if self.check:
+            self.check([len(self.z), *[len(step.coords) for step in self.plans]])
         return plan
 
     def _cells(

@@ -176,3 +176,24 @@ def test_a_tight_limit_decodes_in_blocks(monkeypatch):
     assert len(used) == 2 and torch.equal(found.faces, expected.faces)
     assert torch.allclose(found.vertices, expected.vertices, atol=1e-5)
     assert torch.allclose(found.attributes, expected.attributes, atol=1e-5)
+
+
+def test_more_voxels_than_expected_are_noticed_before_they_are_made(monkeypatch):
+    """The plan guesses how many voxels a shape has; what the levels really hold is checked as they become known."""
+    from sightline.models.trellis2.sc_vae import UpBlock
+
+    family, ran = cascade(False), []
+    latents = trellis2.sample_latents(
+        family, trellis2.prepare_picture(picture()), samplers=STEPS, pipeline_type="512", seed=2
+    )
+    decoder = family.get("shape_slat_decoder")
+    counts = [len(latents.shape), *[len(plan.coords) for plan in decoder(latents.shape).subdivisions]]
+    forward = UpBlock.forward
+    monkeypatch.setattr(UpBlock, "forward", lambda self, *args: (ran.append(self), forward(self, *args))[1])
+    monkeypatch.setattr(memory, "GROWTH", 0.0)
+    monkeypatch.setattr(memory, "decoder_memory", lambda cfg, voxels, **options: 1 << 40)
+    limit = memory.streamed_memory(decoder.config, [*counts[:2], 0], memory.LEAST_WORKSPACE)
+    with pytest.raises(InputError, match=r"voxels it found at level 2, .* `max_num_tokens` to \d+ or less"):
+        decode_latents(family, latents, memory=limit)
+    assert len(ran) == 1  # the level that fits was made, the finer one was not
+    assert torch.equal(decode_latents(family, latents, memory=1 << 30).faces, decode_latents(family, latents).faces)
