@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name == "list":
         return show_all(folder)
     chosen = with_needs(args.name, args.alone)
-    items = plan(chosen, folder, [*args.search, *comfyui_models()])
+    items = plan(chosen, folder, [folder, *args.search, *comfyui_models()])  # sets share files
     missing = [item for item in items if item.found is None]
     if missing:
         for one in chosen:

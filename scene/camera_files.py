@@ -41,7 +41,7 @@ def read_cameras(path: str | os.PathLike, size: int, fov: float) -> tuple[Camera
     fov: horizontal degrees, where the file states none. Raises InputError naming the file and the entry that is wrong.
     """
     try:
-        return parse_cameras(_document(path), size, fov)
+        return parse_cameras(read_json(path), size, fov)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -52,7 +52,7 @@ def read_views(path: str | os.PathLike, size: int, fov: float) -> tuple[list[Pat
     Names are relative to the folder of the JSON file and may not leave it. Otherwise as `read_cameras`.
     """
     cameras, _ = read_cameras(path, size, fov)
-    document = _document(path)
+    document = read_json(path)
     entries = document if isinstance(document, list) else document.get("cameras") or document["frames"]
     pictures = []
     for i, entry in enumerate(entries):
@@ -64,7 +64,8 @@ def read_views(path: str | os.PathLike, size: int, fov: float) -> tuple[list[Pat
     return pictures, cameras
 
 
-def _document(path: str | os.PathLike) -> object:
+def read_json(path: str | os.PathLike) -> object:
+    """The content of a JSON file of at most `MAX_BYTES`; raises InputError for anything else."""
     data = read_bytes(path, MAX_BYTES, "a JSON file with cameras")
     try:
         return json.loads(data.decode("utf-8"))
@@ -81,7 +82,7 @@ def parse_cameras(document: object, size: int, fov: float) -> tuple[Cameras, Cam
         raise InputError("The document is neither a list of cameras nor an object with `cameras`.")
     if "frames" in document and "cameras" not in document:
         return _transforms_json(document, size, fov), None
-    fov = _number(document.get("fov", fov), "`fov`")
+    fov = read_number(document.get("fov", fov), "`fov`")
     cameras = _list(document.get("cameras"), "cameras", size, fov)
     virtual = document.get("virtual")
     if virtual is None:
@@ -111,9 +112,9 @@ def _one(entry: object, size: int, fov: float) -> Cameras:
         raise InputError("is not an object; give azimuth and elevation, a matrix, or position and target.")
     if "position" in entry:
         return cameras_from_load3d(entry, size, size)
-    fov = _number(entry.get("fov", fov), "`fov`")
+    fov = read_number(entry.get("fov", fov), "`fov`")
     if "camera_to_world" in entry:
-        matrix = _matrix(entry["camera_to_world"], "`camera_to_world`")
+        matrix = read_matrix(entry["camera_to_world"], "`camera_to_world`")
         axes = entry.get("axes", "opencv")
         convert = {"opencv": cameras_from_opencv, "opengl": cameras_from_opengl}.get(
             axes if isinstance(axes, str) else ""
@@ -122,13 +123,13 @@ def _one(entry: object, size: int, fov: float) -> Cameras:
             raise InputError(f'`axes` is {axes!r}; it must be "opencv" or "opengl".')
         return convert(matrix, intrinsics_from_fov(fov, size, size), size, size)
     if "world_to_camera" in entry:
-        matrix = _matrix(entry["world_to_camera"], "`world_to_camera`")
+        matrix = read_matrix(entry["world_to_camera"], "`world_to_camera`")
         return Cameras(matrix, intrinsics_from_fov(fov, size, size), size, size)
     if "azimuth" in entry:
         return orbit(
-            _number(entry["azimuth"], "`azimuth`"),
-            _number(entry.get("elevation", DEFAULT_ELEVATION), "`elevation`"),
-            _number(entry.get("radius", DEFAULT_RADIUS), "`radius`"),
+            read_number(entry["azimuth"], "`azimuth`"),
+            read_number(entry.get("elevation", DEFAULT_ELEVATION), "`elevation`"),
+            read_number(entry.get("radius", DEFAULT_RADIUS), "`radius`"),
             fov, size, size,
         )  # fmt: skip
     raise InputError("has no `azimuth`, `camera_to_world`, `world_to_camera` or `position`; give one of them.")
@@ -142,23 +143,28 @@ def _transforms_json(document: dict, size: int, fov: float) -> Cameras:
             "`frames` is empty or no list; it must hold one entry with `transform_matrix` for each camera."
         )
     if "camera_angle_x" in document:
-        fov = math.degrees(_number(document["camera_angle_x"], "`camera_angle_x`"))
+        fov = math.degrees(read_number(document["camera_angle_x"], "`camera_angle_x`"))
     matrices = [
-        _matrix(frame.get("transform_matrix") if isinstance(frame, dict) else None, f"`transform_matrix` of frame {i}")
+        read_matrix(
+            frame.get("transform_matrix") if isinstance(frame, dict) else None, f"`transform_matrix` of frame {i}"
+        )
         for i, frame in enumerate(frames)
     ]
     return cameras_from_opengl(torch.cat(matrices), intrinsics_from_fov(fov, size, size), size, size)
 
 
-def _matrix(value: object, name: str) -> Tensor:
+def read_matrix(value: object, name: str) -> Tensor:
     """[1, 4, 4] float64 from nested lists."""
     rows_fit = isinstance(value, list) and len(value) == 4
     if not rows_fit or not all(isinstance(row, list) and len(row) == 4 for row in value):
         raise InputError(f"{name} is no 4x4 matrix; give four rows of four numbers.")
-    return torch.tensor([[_number(x, f"an entry of {name}") for x in row] for row in value], dtype=torch.float64)[None]
+    return torch.tensor([[read_number(x, f"an entry of {name}") for x in row] for row in value], dtype=torch.float64)[
+        None
+    ]
 
 
-def _number(value: object, name: str) -> float:
+def read_number(value: object, name: str) -> float:
+    """A number from JSON as a float; raises InputError, naming it `name`, for anything else and for huge ones."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
         raise InputError(f"{name} is {str(value)[:40]!r}; it must be a number.")
     return float(value)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .camera_files import _document, _matrix, _number
+from .camera_files import read_json, read_matrix, read_number
 from .cameras import Cameras, orbit
 from .errors import InputError
 from .files import inside
@@ -85,7 +85,7 @@ def read_transforms(path: str | os.PathLike) -> PosedViews:
     InputError naming the file and the frame that is wrong: missing pictures, matrices, lenses, distortion, too many.
     """
     try:
-        return _read(Path(path), _document(path))
+        return _read(Path(path), read_json(path))
     except InputError as error:
         text = str(error)
         raise error if text.startswith(str(path)) else InputError(f"{path}: {text}") from None
@@ -104,7 +104,7 @@ def _read(path: Path, document: object) -> PosedViews:
                 raise InputError("is not an object; give `file_path` and `transform_matrix`.")
             files.append(_picture_file(path.resolve().parent, frame))
             rgba = read_rgba(files[-1])
-            matrix = _matrix(frame.get("transform_matrix"), "`transform_matrix`")
+            matrix = read_matrix(frame.get("transform_matrix"), "`transform_matrix`")
             lens = _intrinsics({**document, **frame}, rgba.shape[2], rgba.shape[1])
             pictures.append(on_black(rgba.permute(1, 2, 0).mul(255).round().byte().numpy(), str(files[-1])))
             cameras.append(_square(cameras_from_opengl(matrix, lens, rgba.shape[2], rgba.shape[1])))
@@ -112,7 +112,7 @@ def _read(path: Path, document: object) -> PosedViews:
             raise InputError(f"frame {i}: {error}") from None
     scale = document.get("mesh_scale")
     if scale is not None:
-        scale = _number(scale, "`mesh_scale`")
+        scale = read_number(scale, "`mesh_scale`")
         if scale <= 0:
             raise InputError(f"`mesh_scale` is {scale:g}; it must be above 0.")
     # One picture size for all: intrinsics are relative to it, and the networks resize every picture anyway.
@@ -136,7 +136,7 @@ def _intrinsics(values: dict, width: int, height: int):
     model = values.get("camera_model", "PINHOLE")
     if any(isinstance(values.get(k), (int, float)) and values[k] for k in ("k1", "k2", "k3", "k4", "p1", "p2")):
         raise InputError(f"it has lens distortion ({model}); undistort the pictures first.")
-    lens = {name: _number(values[name], f"`{name}`") for name in _LENS if values.get(name) is not None}
+    lens = {name: read_number(values[name], f"`{name}`") for name in _LENS if values.get(name) is not None}
     stated_w, stated_h = lens.get("w", width), lens.get("h", height)
     if not (stated_w > 0 and stated_h > 0):
         raise InputError(f"its size is {stated_w:g}x{stated_h:g}; both must be above 0.")
@@ -145,7 +145,7 @@ def _intrinsics(values: dict, width: int, height: int):
     if "fl_x" in lens:
         fx = lens["fl_x"]
     elif values.get("camera_angle_x") is not None:
-        angle = _number(values["camera_angle_x"], "`camera_angle_x`")
+        angle = read_number(values["camera_angle_x"], "`camera_angle_x`")
         if not 0 < angle < math.pi:
             raise InputError(f"`camera_angle_x` is {angle:g} radians; it must lie between 0 and pi.")
         fx = stated_w / (2 * math.tan(angle / 2))

@@ -62,6 +62,16 @@ def test_what_is_there_needs_no_consent(run, asked, tmp_path):
     assert (code, err) == (0, "") and "0 of them fetched now" in out and asked == []
 
 
+def test_sets_share_files(run, asked, tmp_path, monkeypatch):
+    other = Weights("other", "Other", "the hub", "MIT", (WeightsFile("deep/e.bin.pt", 3, repo="o/f"),), "tests")
+    same = Weights("same", "Same", "the hub", "MIT", (WeightsFile("e.bin.pt", 3, repo="o/e"),), "tests")
+    monkeypatch.setattr(weights, "ALL", (other, same))
+    assert run("download", "same", "--to", tmp_path, "--accept-licence")[0] == 0
+    code, out, err = run("download", "other", "--to", tmp_path)
+    assert code == 0 and "0 of them fetched now" in out and "found: " in err and len(asked) == 1
+    assert (tmp_path / "o" / "f" / "deep" / "e.bin.pt").read_bytes() == b"abc"
+
+
 def test_the_list(run, asked, tmp_path):
     code, out, _ = run("download", "list", "--to", tmp_path)
     assert code == 0
