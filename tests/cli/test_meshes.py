@@ -312,6 +312,43 @@ def test_missing_weights_say_how_to_get_them(run, families, photo, tmp_path):
     sentence(call("pixal3d", "--weights", family), "tex_slat_decoder", "was not found", "download pixal3d`")
 
 
+def test_weights_lie_as_the_download_puts_them(run, families, photo, tmp_path, monkeypatch):
+    """Every file at owner/repository/name of the registry; the structure decoder of TRELLIS.2 in another repository."""
+    from sightline.models.download import plan
+    from sightline.models.trellis2.weights import ALL, PIXAL3D_REPO, TRELLIS2_REPO, TRELLIS_REPO
+
+    root = tmp_path / "weights"
+    monkeypatch.setenv("SIGHTLINE_WEIGHTS", str(root))
+    at = {one.name: plan([one], root) for one in ALL}
+    [dino] = [item.target.parent for item in at["dinov3-vitl16"] if item.file.name == "config.json"]
+    [naf] = [item.target for item in at["naf"]]
+    shutil.copytree(families["trellis2"], root / TRELLIS2_REPO)
+    shutil.copytree(families["pixal3d"], root / PIXAL3D_REPO)
+    decoder = root / TRELLIS_REPO / "ckpts"
+    decoder.mkdir(parents=True)
+    for suffix in (".json", ".safetensors"):
+        name = f"sparse_structure_decoder{suffix}"
+        shutil.move(root / TRELLIS2_REPO / "ckpts" / name, decoder / name)
+    document = json.loads((root / TRELLIS2_REPO / "pipeline.json").read_text())
+    document["args"]["models"]["sparse_structure_decoder"] = f"{TRELLIS_REPO}/ckpts/sparse_structure_decoder"
+    (root / TRELLIS2_REPO / "pipeline.json").write_text(json.dumps(document))
+    dino.parent.mkdir(parents=True)
+    shutil.move(root / TRELLIS2_REPO / "dinov3", dino)
+    shutil.rmtree(root / PIXAL3D_REPO / "dinov3")
+    naf.parent.mkdir(parents=True)
+    torch.save(load_file(root / PIXAL3D_REPO / "naf.safetensors"), naf)
+    shutil.move(root / PIXAL3D_REPO / "naf.json", naf.with_suffix(".json"))
+    (root / PIXAL3D_REPO / "naf.safetensors").unlink()
+    assert run("trellis2", photo, "-o", tmp_path / "a.glb", *FAST)[0] == 0
+    assert run("pixal3d", photo, "-o", tmp_path / "b.ply", "--fov", 35, *FAST)[0] == 0
+    assert run("pixal3d", photo, "-o", tmp_path / "c.ply", "--fov", 35, *FAST, "--weights", families["pixal3d"])[0] == 0
+    assert (tmp_path / "b.ply").read_bytes() == (tmp_path / "c.ply").read_bytes()
+    naf.write_bytes(b"no tensors")
+    sentence(
+        run("pixal3d", photo, "-o", tmp_path / "d.ply", "--fov", 35), "naf_release.pth is no file of plain tensors"
+    )
+
+
 def test_a_type_the_weights_cannot_do_is_refused_at_once(run, families, photo, tmp_path):
     family = tmp_path / "pixal3d"
     shutil.copytree(families["pixal3d"], family)
