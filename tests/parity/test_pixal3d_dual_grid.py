@@ -29,7 +29,7 @@ def test_mesh_to_grid(fixture, ledger):
     size = (torch.tensor(aabb[1]) - torch.tensor(aabb[0])) / resolution
     vertices = (grid.coords + grid.dual)[rows] * size
     # The official code compares the candidates of a constrained minimum in float32: where two come out alike up to
-    # rounding (one voxel in a thousand) it may take the worse one. Ours, in float64, is then elsewhere in the same voxel.
+    # rounding (one voxel in a thousand) it may take the worse one. Ours, in float64, is then elsewhere in the voxel.
     expected_vertices = t["out.grid_dual_vertices_abs"]
     ledger.close("mesh_to_grid.vertices", vertices, expected_vertices, atol=2e-5, rtol=1e-4, fraction=0.99)
     ledger.close("mesh_to_grid.vertices (all)", vertices, expected_vertices, atol=float(size.max()))
