@@ -71,22 +71,21 @@ class SparseQuerySplatSampler(io.ComfyNode):
             display_name="Sparse-Query Splat Sampler",
             category=CATEGORY,
             description="Turn one to six pictures of an object into a Gaussian splat. One step of the small model "
-                        "takes well under a second; with virtual cameras, more steps refine what no picture shows. The "
-                        "front of the splat is azimuth 0 of the View Set.",
+                        "takes well under a second. The front of the splat is azimuth 0 of the View Set.",
             search_aliases=["sparsegen sampler", "image to splat", "image to 3d", "gaussian splatting", "single image"],
             inputs=[
                 host.SparseGenModel.Input("model", tooltip="The SparseGen model of Load SparseGen Model."),
                 host.Views.Input("views", tooltip="The pictures and their cameras, from View Set."),
                 io.Int.Input(
                     "steps", default=1, min=1, max=1000,
-                    tooltip="Sampling steps. 1 is one pass of the network; 4 to 20 work out the sides that no picture "
-                            "shows, at as many times the cost. Without virtual cameras one step is all there is.",
+                    tooltip="Sampling steps. 1 is one pass of the network, and all that sparsegen-tiny needs; more steps "
+                            "cost as many times as much and suit the published weights.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="Number that chooses the starting noise of the virtual cameras; another one imagines the "
-                            "unseen sides differently.",
+                            "unseen sides differently, with sparsegen-tiny hardly so.",
                 ),
                 io.Float.Input(
                     "noise", default=1.0, min=0.0, max=2.0, step=0.05, advanced=True,
@@ -95,9 +94,8 @@ class SparseQuerySplatSampler(io.ComfyNode):
                 ),
                 host.CamerasType.Input(
                     "virtual_cameras", optional=True,
-                    tooltip="Further cameras without a picture, whose views the sampler imagines. Left open, the model "
-                            "adds its own: three around the object for the published weights, none for sparsegen-tiny, "
-                            "which then goes by the pictures alone (steps and seed change nothing).",
+                    tooltip="Further cameras without a picture, whose views the sampler imagines. Left open, three stand "
+                            "around the object.",
                 ),
             ],
             outputs=[
