@@ -21,6 +21,7 @@ FOV = 49.13  # degrees; Pixal3D's fallback
 BACKGROUND_LEVEL = 16 / 255
 EMPTY_LEVEL = 2 / 255
 TOKEN_SIZES = (512, 1024)
+NO_BLACK = "The background is not black: connect `mask`, or crop with Image Crop to Mask."
 
 
 def on_black(images: Tensor, masks: Tensor | None, name: str) -> Tensor:
@@ -193,7 +194,7 @@ class ProjectionConditionerNative(io.ComfyNode):
             given, None if mask is None else host.masks(mask), "`image`" if views is None else "`views`"
         )
         if has_background(prepared):
-            host.tell("The background is not black: connect `mask`, or crop with Image Crop to Mask.")
+            host.tell(NO_BLACK)
         pictures = as_bytes(prepared)
         groups = [[one] for one in pictures] if views is None else [pictures]
         return [Pictures(encoder, group, device=encoder.device, lend=host.lend_core) for group in groups]

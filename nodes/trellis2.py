@@ -25,7 +25,7 @@ from ..scene.posed_views import front_aligned
 from ..scene.sparse import SparseTensor
 from . import host
 from .host import io
-from .projection import FOV, as_bytes, on_black
+from .projection import FOV, NO_BLACK, as_bytes, has_background, on_black
 
 CATEGORY = f"{host.CATEGORY}/TRELLIS.2 and Pixal3D"
 NONE = "none found"
@@ -232,7 +232,10 @@ class PictureCondition(io.ComfyNode):
         if (image is None) == (views is None):
             raise InputError("Connect either `image` or `views`: one of them, not both and not neither.")
         name, given = ("`image`", host.pictures(image)) if views is None else ("`views`", views.images.cpu())
-        pictures = as_bytes(on_black(given, None if mask is None else host.masks(mask), name))
+        prepared = on_black(given, None if mask is None else host.masks(mask), name)
+        pictures = as_bytes(prepared)
+        if has_background(prepared):
+            host.tell(NO_BLACK)
         if views is not None:
             return io.NodeOutput([ObjectPictures(pictures, PosedCameras(front_aligned(views.cameras), mesh_scale))])
         camera = FrontCamera(math.radians(fov), mesh_scale=mesh_scale)

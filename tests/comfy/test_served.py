@@ -12,6 +12,7 @@ from sightline.cli import headless
 ROOT = Path(__file__).resolve().parents[2]
 NODES = list(json.loads((ROOT / "tests" / "nodes" / "frozen_widgets.json").read_text(encoding="utf-8")))
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+WITHOUT_PICTURE = ["pixal3d"]  # needs weights that nobody here has: a picture would show something else
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -35,12 +36,13 @@ def test_locales_are_merged(server):
             assert served[language]["nodeDefs"][node]["display_name"]
 
 
-def test_workflows_are_offered_with_a_picture_each(server):
+def test_workflows_are_offered_with_their_pictures(server):
     offered = server.get("/workflow_templates")[headless.PACK_NAME]
     assert sorted(offered) == WORKFLOWS
     for name in WORKFLOWS:
         assert json.loads(server.request(f"/api/workflow_templates/{headless.PACK_NAME}/{name}.json"))["nodes"]
-        assert server.request(f"/api/workflow_templates/{headless.PACK_NAME}/{name}.jpg")[:3] == b"\xff\xd8\xff"
+        if name not in WITHOUT_PICTURE:
+            assert server.request(f"/api/workflow_templates/{headless.PACK_NAME}/{name}.jpg")[:3] == b"\xff\xd8\xff"
 
 
 def test_our_own_files_are_all_that_is_served(server):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from comfy_graphs import api_workflow, editor_workflow, nodes_of
 from PIL import Image
 from trellis2_family import ENCODER, graph, sampler, write_models
 
@@ -44,6 +45,9 @@ def models(server, tmp_path_factory):
     for name, picture in (("pixal3d_test.png", object_picture()), ("pixal3d_empty.png", object_picture() * 0)):
         Image.fromarray(picture).save(folder / name)
         server.upload(folder / name)
+    alpha = (object_picture().max(axis=2, keepdims=True) > 0).astype(np.uint8) * 255
+    Image.fromarray(np.concatenate([object_picture(), alpha], axis=2)).save(folder / "pixal3d_alpha.png")
+    server.upload(folder / "pixal3d_alpha.png")
     loader = server.object_info("SightlineTrellis2Loader")["SightlineTrellis2Loader"]
     assert "tiny_pixal3d/pipeline.json" in loader["input"]["required"]["models"][1]["options"]
     return server.base / "models"
@@ -110,6 +114,40 @@ def test_from_picture_to_mesh_as_the_library(server, models, colored_voxels, fam
     ours = np.asarray(mesh.triangles).reshape(-1, 9)
     theirs = points[expected.faces.long()].reshape(-1, 9).numpy()
     assert np.abs(ours - theirs).max() < 2e-3
+
+
+def small(workflow: dict) -> dict:
+    """The shipped workflow with the tiny family, two steps, small pictures and a small texture."""
+    tiny = {
+        "LoadImage": {"image": "pixal3d_alpha.png"},
+        "ImageCropToMask": {"width": 96, "height": 96},
+        "SightlineTrellis2Loader": {"models": "tiny_pixal3d/pipeline.json", "image_encoder": ENCODER},
+        "SightlineSparseStructureSampler": {"steps": 2},
+        "SightlineShapeSampler": {"steps": 2},
+        "SightlineTextureSampler": {"steps": 2},
+        "DecimateMesh": {"target_face_count": 100},
+        "UnwrapMesh": {"resolution": 256},
+        "BakeTextureFromVoxel": {"texture_size": 64},
+    }
+    for kind, inputs in tiny.items():
+        (node,) = nodes_of(workflow, kind)
+        node["inputs"].update(inputs)
+    return workflow
+
+
+@pytest.mark.parametrize("form", ["api", "editor"])
+def test_shipped_workflow_makes_a_textured_mesh(server, models, colored_voxels, form):
+    shipped = api_workflow("pixal3d") if form == "api" else editor_workflow("pixal3d", server.object_info())
+    run = server.run(small(shipped))
+    mesh = saved_mesh(run)
+    assert len(mesh.faces) > 20 and mesh.visual.uv is not None
+    color = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"))
+    assert color.shape == (64, 64, 3) and color.std() > 5
+
+
+def test_both_forms_of_the_shipped_workflow_say_the_same(server, colored_voxels):
+    api, editor = api_workflow("pixal3d"), editor_workflow("pixal3d", server.object_info())
+    assert {k: {"class_type": v["class_type"], "inputs": v["inputs"]} for k, v in api.items()} == editor
 
 
 def test_core_nodes_take_voxels_and_mesh(server, models, colored_voxels):
