@@ -69,8 +69,9 @@ class BrokenSplat:
 
         if kind == "two":  # a good one: a batch of two with 5 and 2 Gaussians
             quats = torch.tensor([1.0, 0, 0, 0]).expand(2, 5, 4)
-            sh = torch.rand(2, 5, 4, 3)
-            return (Types.SPLAT(torch.rand(2, 5, 3), torch.full((2, 5, 3), 0.1), quats, torch.ones(2, 5, 1), sh,
+            generator = torch.Generator().manual_seed(0)  # far enough apart to be framed by their centers
+            means, sh = torch.rand(2, 5, 3, generator=generator), torch.rand(2, 5, 4, 3, generator=generator)
+            return (Types.SPLAT(means, torch.full((2, 5, 3), 0.05), quats, torch.ones(2, 5, 1), sh,
                                 torch.tensor([5, 2])),)  # fmt: skip
         n, value = {"no splats": (0, 0.0), "nan": (4, float("nan"))}[kind]
         quats = torch.zeros(1, n, 4)
