@@ -197,3 +197,23 @@ def test_more_voxels_than_expected_are_noticed_before_they_are_made(monkeypatch)
         decode_latents(family, latents, memory=limit)
     assert len(ran) == 1  # the level that fits was made, the finer one was not
     assert torch.equal(decode_latents(family, latents, memory=1 << 30).faces, decode_latents(family, latents).faces)
+
+
+def test_a_tight_limit_refines_in_blocks(monkeypatch):
+    """The finer voxels of a cascade are the same where the low shape is subdivided in blocks."""
+    from sightline.models.trellis2 import runner
+
+    family, used = cascade(False), []
+    options = dict(samplers=STEPS, pipeline_type="1024_cascade", seed=2)
+    expected = trellis2.sample_latents(family, trellis2.prepare_picture(picture()), **options)
+    stream = runner.stream_upsample
+
+    def spy(*args, workspace):
+        used.append(workspace)
+        return stream(*args, workspace=100_000)
+
+    monkeypatch.setattr(runner, "stream_upsample", spy)
+    monkeypatch.setattr(memory, "decoder_memory", lambda cfg, voxels, **rest: 1 << 40)
+    found = trellis2.sample_latents(family, trellis2.prepare_picture(picture()), memory=1 << 30, **options)
+    assert len(used) == 1 and torch.equal(found.shape.coords, expected.shape.coords)
+    assert torch.equal(found.texture.feats, expected.texture.feats)
