@@ -11,11 +11,12 @@ from sightline.models.sparsegen import SparseGen, SparseGenConfig, initialize
 from sightline.scene.cameras import orbit
 from sightline.scene.errors import InputError
 from sightline.training.sparsegen import srn
+from sightline.training.sparsegen.draws import choose, draw_times
 from sightline.training.sparsegen.ema import Ema
 from sightline.training.sparsegen.evaluate import elevation_bin, evaluate, mean_images, sheet
 from sightline.training.sparsegen.losses import LossOptions, VggPerceptualLoss, sparsegen_losses, total_loss
 from sightline.training.sparsegen.recipe import read_recipe, recipe_from_dict
-from sightline.training.sparsegen.sources import choose, draw_times, open_source
+from sightline.training.sparsegen.sources import open_source
 from sightline.training.sparsegen.step import StepDraws, StepOptions, TrainingViews, add_noise, training_step
 from sightline.training.sparsegen.view_dropout import drop_views
 

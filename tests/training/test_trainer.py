@@ -16,7 +16,8 @@ from sightline.scene.errors import InputError
 from sightline.training.sparsegen.export import averaged_model, export_weights, keep_last_heads
 from sightline.training.sparsegen.log import read_log
 from sightline.training.sparsegen.sources import ProceduralSource
-from sightline.training.sparsegen.trainer import Trainer, learning_rate, read_state, save_state, step_options, train
+from sightline.training.sparsegen.state import read_state, save_state
+from sightline.training.sparsegen.trainer import Trainer, learning_rate, step_options, train
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -57,7 +58,7 @@ def test_continues_bit_for_bit(tmp_path):
     first = new_trainer()
     for _ in range(3):
         first.advance()
-    save_state(first, tmp_path / "state.pth")
+    save_state(first.state(), tmp_path / "state.pth")
     second = new_trainer()
     second.load_state(read_state(tmp_path / "state.pth"))
     assert second.step == 3
@@ -96,7 +97,7 @@ def test_a_stopped_run_keeps_its_last_checkpoint(tmp_path):
 def test_checkpoint_has_the_published_layout(tmp_path):
     trainer = new_trainer()
     trainer.advance()
-    save_state(trainer, tmp_path / "state.pth")
+    save_state(trainer.state(), tmp_path / "state.pth")
     state = torch.load(tmp_path / "state.pth", weights_only=True)
     assert {"diffuser", "optimizer", "iteration"} <= set(state)
     assert json.loads(state["recipe"])["name"] == "test"
@@ -108,7 +109,7 @@ def test_export_drops_unused_heads_and_keeps_the_prediction(tmp_path):
 
     trainer = new_trainer()
     trainer.advance()
-    save_state(trainer, tmp_path / "state.pth")
+    save_state(trainer.state(), tmp_path / "state.pth")
     export_weights(trainer.recipe, tmp_path / "state.pth", tmp_path / "out.safetensors")
     whole, step = averaged_model(trainer.recipe, tmp_path / "state.pth")
     slim = keep_last_heads(whole)

@@ -10,7 +10,7 @@ import torch
 from ...models.sparsegen import SparseGen, SparseGenConfig
 from ...models.sparsegen.checkpoint import save_sparsegen
 from .recipe import Recipe
-from .trainer import read_state
+from .state import read_state
 
 
 def averaged_model(recipe: Recipe, checkpoint: Path | str) -> tuple[SparseGen, int]:

@@ -1,47 +1,21 @@
-"""Where training batches come from. Every draw depends on (seed, step, rank) only, so a resumed run is exact."""
+"""Where training batches come from."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-import torch
-
 from ...scene.errors import InputError
+from .draws import choose, rng
 from .procedural_data import ViewShard, read_shards, sample_batch
 from .recipe import Recipe
-from .step import TRAIN_STEPS, TrainingViews
+from .srn import SrnSource
+from .step import TrainingViews
 
 
 class Source(Protocol):
     """Training samples by step; ``batch`` gives the same samples for the same numbers, whenever it is asked."""
 
     def batch(self, step: int, rank: int) -> TrainingViews: ...
-
-
-def rng(recipe: Recipe, purpose: int, step: int, rank: int = 0) -> np.random.Generator:
-    """A generator of its own for every purpose, step and process."""
-    return np.random.default_rng([recipe.seed, purpose, step, rank])
-
-
-def torch_generator(recipe: Recipe, step: int, rank: int) -> torch.Generator:
-    """The torch generator of one step of one process (noise, dropout, self-conditioning)."""
-    return torch.Generator().manual_seed(int(rng(recipe, 3, step, rank).integers(2**62)))
-
-
-def choose(probabilities: dict[int, float], generator: np.random.Generator) -> int:
-    """Draw one number of {number: probability}."""
-    numbers = list(probabilities)
-    weights = np.array([probabilities[n] for n in numbers], float)
-    return int(numbers[int(generator.choice(len(numbers), p=weights / weights.sum()))])
-
-
-def draw_times(recipe: Recipe, step: int, rank: int, count: int) -> torch.Tensor:
-    """Times [count] of the noisy views, whole numbers 1..1000; 1000 with the recipe's extra probability ``pure``."""
-    generator = rng(recipe, 4, step, rank)
-    times = generator.integers(1, TRAIN_STEPS + 1, count)
-    times[generator.random(count) < recipe.noise.pure] = TRAIN_STEPS
-    return torch.from_numpy(times)
 
 
 class ProceduralSource:
@@ -69,7 +43,5 @@ def open_source(recipe: Recipe) -> Source:
     if recipe.data.source == "procedural":
         return ProceduralSource(recipe)
     if recipe.data.source == "srn":
-        from .srn import SrnSource
-
         return SrnSource(recipe)
     raise InputError(f"`data.source` is {recipe.data.source!r}; use 'procedural' or 'srn'.")

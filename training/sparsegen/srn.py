@@ -20,6 +20,7 @@ from ...models.sparsegen import SparseGenConfig, pose_channels
 from ...scene.cameras import Cameras
 from ...scene.errors import InputError
 from ...scene.frames import cameras_from_srn_pose, parse_srn_pose, pytorch3d_rt, srn_pose
+from .draws import choose, rng
 from .recipe import Recipe
 from .step import TrainingViews
 
@@ -218,8 +219,6 @@ class SrnSource:
         return self.cache[index]
 
     def batch(self, step: int, rank: int) -> TrainingViews:
-        from .sources import choose, rng
-
         recipe = self.recipe
         counts = rng(recipe, 1, step)
         clean, noisy = choose(recipe.data.clean, counts), choose(recipe.data.noisy, counts)

@@ -20,11 +20,13 @@ from torch import nn
 from ...models.sparsegen import SparseGen, initialize
 from ...scene.errors import InputError, MissingDependency
 from .calibrate import calibrate
+from .draws import draw_times, torch_generator
 from .ema import Ema
 from .log import RunLog
 from .losses import VggPerceptualLoss, total_loss
 from .recipe import OptimizerOptions, Recipe
-from .sources import Source, draw_times, open_source, torch_generator
+from .sources import Source, open_source
+from .state import read_state, save_state
 from .step import StepDraws, StepOptions, StepResult, TrainingViews, training_step
 
 
@@ -228,18 +230,6 @@ class Trainer:
         self.step = int(state["iteration"])
 
 
-def save_state(trainer: Trainer, path: Path) -> None:
-    """Write the run's state under a temporary name and rename it, so that a killed run keeps its last checkpoint."""
-    partial = path.with_suffix(".part")
-    torch.save(trainer.state(), partial)
-    os.replace(partial, path)
-
-
-def read_state(path: Path) -> dict:
-    """Read a checkpoint of ``save_state``; nothing in it is executed."""
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def train(
     recipe: Recipe, out: Path | str, *, minutes: float | None = None, source: Source | None = None, callback=None
 ) -> Path:
@@ -277,7 +267,7 @@ def train(
         if processes.count > 1 and minutes is not None:
             over = processes.average([float(over)])[0] > 0
         if processes.first and (trainer.step % recipe.save_every == 0 or over or trainer.step == recipe.steps):
-            save_state(trainer, path)
+            save_state(trainer.state(), path)
         if over:
             break
     if log:
