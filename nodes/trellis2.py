@@ -14,6 +14,7 @@ from torch import Tensor
 from ..models.trellis2.cascade import PAPER_SAMPLERS, Cascade, load_cascade
 from ..models.trellis2.conditions import AnyCondition
 from ..models.trellis2.dinov3 import VIT_LARGE, load_dinov3
+from ..models.trellis2.family import find_dinov3, find_naf
 from ..models.trellis2.image_condition import FrontCamera, Pictures, PosedCameras, projected_condition, token_condition
 from ..models.trellis2.latents import Latents, decode_latents
 from ..models.trellis2.naf import NafConfig, load_naf
@@ -29,6 +30,7 @@ from .projection import FOV, NO_BLACK, as_bytes, has_background, on_black
 
 CATEGORY = f"{host.CATEGORY}/TRELLIS.2 and Pixal3D"
 NONE = "none found"
+BESIDE = "beside the models"
 NAF_PREFIX = "naf."
 STRUCTURE, SHAPE, TEXTURE = "sparse_structure_sampler", "shape_slat_sampler", "tex_slat_sampler"
 SCALES = {"512": 1, "1024": 2, "1536": 3}  # name (of the published models) -> times the family's low resolution
@@ -89,7 +91,9 @@ class ConditionMaker:
         reads = config.stage(name)
         reads = replace(reads, grid_resolution=grid or reads.grid_resolution)
         if reads.naf_target and self.cascade.naf is None:
-            raise InputError("The image encoder was loaded without NAF; choose a file that holds both in the loader.")
+            raise InputError(
+                "The image encoder was loaded without NAF, which Pixal3D needs; choose one with it."
+            )
         with self.cascade.on_device(self.cascade.naf if reads.naf_target else None) as naf:
             return projected_condition(self.views, reads, self.camera, None if coords is None else coords[:, 1:], naf)
 
@@ -126,13 +130,23 @@ def load_encoder(path: Path, cascade: Cascade) -> None:
         cascade.naf = load_naf(weights, NafConfig.from_args(naf_options), source=str(path))
 
 
+def load_published_encoder(roots: list[Path], cascade: Cascade) -> None:
+    """Give a family DINOv3 and, where it is there, NAF, each as its makers published it, from below model folders."""
+    cascade.image_encoder = find_dinov3(roots)
+    try:
+        cascade.naf = find_naf(roots)
+    except InputError as error:
+        if "was not found" not in str(error):
+            raise
+
+
 class Trellis2Loader(io.ComfyNode):
     """Published pairs -> a family of models."""
 
     @classmethod
     def define_schema(cls):
         families = host.pipeline_files(host.TRELLIS2_FOLDER) or [NONE]
-        encoders = host.weight_files(host.ENCODER_FOLDER) or [NONE]
+        encoders = [*host.weight_files(host.ENCODER_FOLDER), BESIDE]
         return io.Schema(
             node_id="SightlineTrellis2Loader",
             display_name="Load TRELLIS.2 or Pixal3D Models",
@@ -151,7 +165,8 @@ class Trellis2Loader(io.ComfyNode):
                 io.Combo.Input(
                     "image_encoder", options=encoders, default=encoders[0],
                     tooltip=f"DINOv3 ViT-L/16, and for Pixal3D also NAF, in one file of models/{host.ENCODER_FOLDER}: "
-                            "dino_v3_L_naf_fp32.safetensors, the file ComfyUI itself uses.",
+                            f"dino_v3_L_naf_fp32.safetensors, the file ComfyUI itself uses. {BESIDE}: as their makers "
+                            f"published them, below models/{host.TRELLIS2_FOLDER}.",
                 ),
             ],
             outputs=[
@@ -163,8 +178,9 @@ class Trellis2Loader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, models, image_encoder):
-        places = [host.weight_path(host.TRELLIS2_FOLDER, models),
-                  host.weight_path(host.ENCODER_FOLDER, image_encoder)]  # fmt: skip
+        places = [host.weight_path(host.TRELLIS2_FOLDER, models)]
+        if image_encoder != BESIDE:
+            places.append(host.weight_path(host.ENCODER_FOLDER, image_encoder))
         return "|".join(host.file_state(place) for place in places)
 
     @classmethod
@@ -174,7 +190,10 @@ class Trellis2Loader(io.ComfyNode):
         search = host.folders(host.TRELLIS2_FOLDER)
         plain = load_cascade(pipeline, search=search, device=host.render_device())
         cascade = HostedCascade(plain.config, plain.models, device=host.render_device())
-        load_encoder(host.weight_path(host.ENCODER_FOLDER, image_encoder), cascade)
+        if image_encoder == BESIDE:
+            load_published_encoder(search, cascade)
+        else:
+            load_encoder(host.weight_path(host.ENCODER_FOLDER, image_encoder), cascade)
         host.tell(f"{models}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
         return io.NodeOutput(cascade)
 

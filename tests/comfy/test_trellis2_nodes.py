@@ -8,6 +8,7 @@ import torch
 import trimesh
 from comfy_graphs import api_workflow, editor_workflow, nodes_of
 from PIL import Image
+from safetensors.torch import load_file
 from trellis2_family import ENCODER, graph, sampler, write_models
 
 from sightline.cli import headless
@@ -171,6 +172,22 @@ def test_a_batch_is_its_objects_alone(server, models, colored_voxels):
     for file in files:
         mesh = trimesh.load(file, process=False, force="mesh")
         assert np.allclose(np.asarray(mesh.triangles), np.asarray(alone.triangles), atol=1e-4)
+
+
+def test_encoders_as_published_give_the_same(server, models):
+    workflow = graph(resolution="512")
+    for node in ("6", "7", "8"):
+        del workflow[node]
+    workflow["10"] = {"class_type": "SaveLatent", "inputs": {"samples": ["5", 0], "filename_prefix": "pixal3d/encoder"}}
+
+    def saved():
+        (entry,) = server.run(workflow).outputs["10"]["latents"]
+        return load_file(str(server.base / "output" / entry["subfolder"] / entry["filename"]))["latent_tensor"]
+
+    one = saved()
+    workflow["2"]["inputs"]["image_encoder"] = "beside the models"
+    other = saved()
+    assert one.std() > 0.1 and torch.allclose(one, other, atol=1e-5)
 
 
 def test_posed_views(server, models):

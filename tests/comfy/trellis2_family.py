@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sightline.models.trellis2.checkpoint import CLASSES
 from sightline.models.trellis2.dinov3 import DinoV3, published_names
@@ -90,11 +90,22 @@ def write_encoder(folder: Path) -> None:
     (folder / "without_naf.json").write_text(json.dumps(DINO))
 
 
+def write_published_encoder(folder: Path, encoder: Path) -> None:
+    """The same two networks as their makers publish them."""
+    weights = load_file(str(encoder))
+    (folder / "dinov3").mkdir(parents=True)
+    save_file({k: v for k, v in weights.items() if not k.startswith("naf.")}, str(folder / "dinov3/model.safetensors"))
+    (folder / "dinov3" / "config.json").write_text(json.dumps(DINO))
+    save_file({k[4:]: v for k, v in weights.items() if k.startswith("naf.")}, str(folder / "naf.safetensors"))
+    (folder / "naf.json").write_text(json.dumps(NAF))
+
+
 def write_models(models: Path) -> None:
     """Everything into a ComfyUI's models folder."""
     write_family(models / "trellis2" / "tiny_pixal3d", True)
     write_family(models / "trellis2" / "tiny_trellis2", False)
     write_encoder(models / "clip_vision")
+    write_published_encoder(models / "trellis2", models / "clip_vision" / ENCODER)
 
 
 def sampler(kind: str, model: str, condition: str, **inputs) -> dict:
