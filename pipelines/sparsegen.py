@@ -13,8 +13,16 @@ import torch.nn.functional as F
 
 from ..kernels import splat
 from ..kernels.splat import Render
-from ..models.sparsegen import (Gaussians, SparseGen, assemble_views, network_time, pose_channels, render_views,
-                                sampling_schedule, view_times)
+from ..models.sparsegen import (
+    Gaussians,
+    SparseGen,
+    assemble_views,
+    network_time,
+    pose_channels,
+    render_views,
+    sampling_schedule,
+    view_times,
+)
 from ..scene.cameras import Cameras, orbit
 from ..scene.errors import InputError
 from ..scene.frames import rotate_cameras, rotation_about_z
@@ -31,10 +39,20 @@ Preview = Callable[[torch.Tensor], None]
 
 
 @torch.no_grad()
-def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Cameras | None = None,
-                     cameras_virtual: Cameras | None = None, *, steps: int = 1, seed: int = 0,
-                     noise: torch.Tensor | None = None, noise_scale: float = 1.0, renderer: Callable | None = None,
-                     callback: Callback | None = None, preview: Preview | None = None) -> Splats:
+def sample_sparsegen(
+    model: SparseGen,
+    images: torch.Tensor,
+    cameras_clean: Cameras | None = None,
+    cameras_virtual: Cameras | None = None,
+    *,
+    steps: int = 1,
+    seed: int = 0,
+    noise: torch.Tensor | None = None,
+    noise_scale: float = 1.0,
+    renderer: Callable | None = None,
+    callback: Callback | None = None,
+    preview: Preview | None = None,
+) -> Splats:
     """Splats of the object in `images`, in the world frame (Z up) of the cameras.
 
     `images` [Nc,3,H,W] float in [0,1] on the background the weights know (white), Nc from 1 to 6, resampled to the
@@ -53,10 +71,14 @@ def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Came
     clean = prepare_images(images, config.input_size).to(device) * 2 - 1
     if cameras_clean is None:
         if len(clean) > 1:
-            raise InputError(f"`images` holds {len(clean)} pictures but `cameras_clean` is missing; give one camera for each.")
+            raise InputError(
+                f"`images` holds {len(clean)} pictures but `cameras_clean` is missing; give one camera for each."
+            )
         cameras_clean = clean_cameras([0.0], config.fov, config.input_size)
     if len(cameras_clean) != len(clean):
-        raise InputError(f"There are {len(clean)} pictures but {len(cameras_clean)} cameras for them; give one camera for each picture.")
+        raise InputError(
+            f"There are {len(clean)} pictures but {len(cameras_clean)} cameras for them; give one camera for each picture."
+        )
     check_cameras(cameras_clean, "cameras_clean", config.fov)
     if cameras_virtual is None:
         cameras_virtual = virtual_cameras(cameras_clean, config.virtual_views)
@@ -64,22 +86,46 @@ def sample_sparsegen(model: SparseGen, images: torch.Tensor, cameras_clean: Came
     shape = (len(cameras_virtual), 3, config.input_size, config.input_size)
     if noise is None:
         if not 0 <= noise_scale < math.inf or not 0 <= seed < 1 << 64:
-            raise InputError(f"`noise_scale` is {noise_scale} and `seed` {seed}; a number from 0 and a whole number below 2^64 are needed.")
+            raise InputError(
+                f"`noise_scale` is {noise_scale} and `seed` {seed}; a number from 0 and a whole number below 2^64 are needed."
+            )
         noise = noise_scale * torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))[0]
     elif tuple(noise.shape) != shape or not torch.isfinite(noise).all():
-        raise InputError(f"`noise` has shape {list(noise.shape)}; {list(shape)} finite numbers are needed, one picture per virtual camera.")
+        raise InputError(
+            f"`noise` has shape {list(noise.shape)}; {list(shape)} finite numbers are needed, one picture per virtual camera."
+        )
     turn = first_azimuth(cameras_clean) if config.align_first_view else 0.0
-    known = [rotate_cameras(cameras, rotation_about_z(-turn)) if turn else cameras for cameras in (cameras_clean, cameras_virtual)]
+    known = [
+        rotate_cameras(cameras, rotation_about_z(-turn)) if turn else cameras
+        for cameras in (cameras_clean, cameras_virtual)
+    ]
     world_to_camera = torch.cat([cameras.world_to_camera.to(device) for cameras in known])
-    gaussians = sample_gaussians(model, clean[None], world_to_camera[None], noise[None].to(device, torch.float32), steps=steps,
-                                 renderer=renderer, callback=callback, preview=preview)
+    gaussians = sample_gaussians(
+        model,
+        clean[None],
+        world_to_camera[None],
+        noise[None].to(device, torch.float32),
+        steps=steps,
+        renderer=renderer,
+        callback=callback,
+        preview=preview,
+    )
     return gaussians[0].rotated(rotation_about_z(turn)) if turn else gaussians[0]
 
 
 @torch.no_grad()
-def sample_gaussians(model: SparseGen, clean: torch.Tensor, world_to_camera: torch.Tensor, noise: torch.Tensor, *,
-                     steps: int = 1, renderer: Callable | None = None, callback: Callback | None = None,
-                     preview: Preview | None = None, cached: bool = True) -> Gaussians:
+def sample_gaussians(
+    model: SparseGen,
+    clean: torch.Tensor,
+    world_to_camera: torch.Tensor,
+    noise: torch.Tensor,
+    *,
+    steps: int = 1,
+    renderer: Callable | None = None,
+    callback: Callback | None = None,
+    preview: Preview | None = None,
+    cached: bool = True,
+) -> Gaussians:
     """Gaussians of B objects.
 
     `clean` [B,Nc,3,S,S] in [-1,1], `world_to_camera` [B,Nc+Nn,4,4] OpenCV float32, clean views first, `noise`
@@ -117,8 +163,14 @@ def sample_gaussians(model: SparseGen, clean: torch.Tensor, world_to_camera: tor
     return rectified_flow(predict, pictures, noise, steps, config.train_steps, callback)
 
 
-def rectified_flow(predict: Callable, pictures: Callable, x: torch.Tensor, steps: int, train_steps: int = 1000,
-                   callback: Callback | None = None):
+def rectified_flow(
+    predict: Callable,
+    pictures: Callable,
+    x: torch.Tensor,
+    steps: int,
+    train_steps: int = 1000,
+    callback: Callback | None = None,
+):
     """The sampler: Euler steps of the straight flow from noise to pictures; returns what the last `predict` gave.
 
     `predict(x, time, self_condition)` sees the noisy views x [B,Nn,3,S,S], an integer-valued time and its own last
@@ -142,23 +194,42 @@ def rectified_flow(predict: Callable, pictures: Callable, x: torch.Tensor, steps
 def working_memory(config, views: int) -> int:
     """Bytes that sampling with `views` views, clean and virtual, needs beside the weights: a generous estimate for hosts."""
     tokens = views * (config.feature_grid**2 + 1)
-    widths = 12 * config.vit_dims + 2 * config.vit_mlp_dims + 16 * config.embed_dims + 2 * config.ffn_dims + 6 * config.depth_num
+    widths = (
+        12 * config.vit_dims
+        + 2 * config.vit_mlp_dims
+        + 16 * config.embed_dims
+        + 2 * config.ffn_dims
+        + 6 * config.depth_num
+    )
     attention = config.num_heads * tokens * max(tokens, config.num_query)
     return 8 * tokens * widths + 8 * attention + 64 * config.num_gaussians * config.head_sets
 
 
-def render_splats(splats: Splats, cameras: Cameras, *, background: Sequence[float] | None = (1.0, 1.0, 1.0), backend: str = "auto",
-                  callback: Callback | None = None) -> Render:
+def render_splats(
+    splats: Splats,
+    cameras: Cameras,
+    *,
+    background: Sequence[float] | None = (1.0, 1.0, 1.0),
+    backend: str = "auto",
+    callback: Callback | None = None,
+) -> Render:
     """Pictures of `splats` from `cameras`, a separate step: color [V,H,W,3], alpha [V,H,W], depth [V,H,W], on the cameras' device.
 
     `kernels.splat.render_splats`, on white unless `background` says otherwise (an RGB color in [0,1]; None leaves the
     colors premultiplied by alpha).
     """
-    return splat.render_splats(splats.to(cameras.device), cameras, background=background, backend=backend, callback=callback)
+    return splat.render_splats(
+        splats.to(cameras.device), cameras, background=background, backend=backend, callback=callback
+    )
 
 
-def clean_cameras(azimuths: Sequence[float], fov: float, size: int, elevation: float | Sequence[float] = ELEVATION,
-                  radius: float = RADIUS) -> Cameras:
+def clean_cameras(
+    azimuths: Sequence[float],
+    fov: float,
+    size: int,
+    elevation: float | Sequence[float] = ELEVATION,
+    radius: float = RADIUS,
+) -> Cameras:
     """Cameras of pictures whose azimuths (degrees, relative to the first picture's) are known: an orbit around the origin."""
     return orbit(list(azimuths), elevation, radius, fov, size, size)
 
@@ -173,7 +244,9 @@ def virtual_cameras(cameras: Cameras, count: int = 3) -> Cameras:
     x, y, z = cameras.centers[0].tolist()
     radius = math.sqrt(x * x + y * y + z * z)
     if radius < 1e-6:
-        raise InputError("The first camera stands at the origin, where the object is; move it away (the weights know radius 1.3).")
+        raise InputError(
+            "The first camera stands at the origin, where the object is; move it away (the weights know radius 1.3)."
+        )
     elevation = math.degrees(math.asin(max(-1.0, min(1.0, z / radius))))
     azimuths = [first_azimuth(cameras) + 360 * (i + 1) / (count + 1) for i in range(count)]
     return orbit(azimuths, elevation, radius, float(cameras.fov_x[0]), cameras.width, cameras.height)
@@ -190,10 +263,14 @@ def prepare_images(images: torch.Tensor, size: int) -> torch.Tensor:
     if images.ndim == 4 and images.shape[1] != 3:
         raise InputError(f"`images` has {images.shape[1]} channels; RGB pictures [views, 3, height, width] are needed.")
     if images.ndim == 4 and len(images) > MAX_CLEAN_VIEWS:
-        raise InputError(f"`images` holds {len(images)} pictures; SparseGen takes 1 to {MAX_CLEAN_VIEWS}, further cameras can be virtual views.")
+        raise InputError(
+            f"`images` holds {len(images)} pictures; SparseGen takes 1 to {MAX_CLEAN_VIEWS}, further cameras can be virtual views."
+        )
     checked = check_images(images)
     if not images.is_floating_point() or float(images.max()) > 1.01 or float(images.min()) < -0.01:
-        raise InputError(f"`images` has values from {float(images.min()):.3g} to {float(images.max()):.3g}; colors must be floats in [0, 1].")
+        raise InputError(
+            f"`images` has values from {float(images.min()):.3g} to {float(images.max()):.3g}; colors must be floats in [0, 1]."
+        )
     images = checked
     height, width = images.shape[-2:]
     if height != width:
@@ -209,5 +286,7 @@ def check_cameras(cameras: Cameras, name: str, fov: float) -> None:
         raise InputError(f"`{name}` have {cameras.width}x{cameras.height} pixels; SparseGen needs square pictures.")
     for angle in torch.cat([cameras.fov_x, cameras.fov_y]).tolist():
         if abs(angle - fov) > FOV_TOLERANCE:
-            raise InputError(f"`{name}` have a field of view of {angle:.2f} degrees; these weights know {fov:.2f} only, "
-                             "crop or rescale the pictures to it.")
+            raise InputError(
+                f"`{name}` have a field of view of {angle:.2f} degrees; these weights know {fov:.2f} only, "
+                "crop or rescale the pictures to it."
+            )

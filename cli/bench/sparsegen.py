@@ -1,4 +1,5 @@
 """SparseGen at full size with synthesized weights: one pass of the network, and sampling in several steps."""
+
 from __future__ import annotations
 
 import math
@@ -62,9 +63,14 @@ def _official(case: dict, draws: bool):
     (clean, noise, cameras), model = _inputs(case), _model("cpu")
     network = _official_network(model.config, model.state_dict(), draws).to(case["device"])
     pytorch3d = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0], device=clean.device)) @ cameras
-    given = {"x_cond": clean, "pose_embed": pose_channels(cameras, model.config), "x_self_condition": torch.zeros_like(noise),
-             "target_Rs": pytorch3d[..., :3, :3].mT, "target_Ts": pytorch3d[..., :3, 3],
-             "background": torch.ones(*cameras.shape[:2], *clean.shape[-2:], 3, device=clean.device)}
+    given = {
+        "x_cond": clean,
+        "pose_embed": pose_channels(cameras, model.config),
+        "x_self_condition": torch.zeros_like(noise),
+        "target_Rs": pytorch3d[..., :3, :3].mT,
+        "target_Ts": pytorch3d[..., :3, 3],
+        "background": torch.ones(*cameras.shape[:2], *clean.shape[-2:], 3, device=clean.device),
+    }
     return network, given, noise
 
 
@@ -96,7 +102,7 @@ def _official_sampling(case: dict):
 
     @torch.no_grad()
     def run():
-        rectified_flow(predict, lambda output: output["r_imgs"][-1][:, case["clean"]:], noise, case["steps"])
+        rectified_flow(predict, lambda output: output["r_imgs"][-1][:, case["clean"] :], noise, case["steps"])
         return network.renderer.result()
 
     return run
@@ -114,11 +120,17 @@ def _official_network(config, state: dict, draws: bool):
     if not folder:
         raise Missing("set SPARSEGEN_PATH to a checkout of github.com/Pixtella/SparseGen")
     if not (Path(folder) / "model" / "spgen_model.py").is_file():
-        raise Missing(f"SPARSEGEN_PATH is {folder}, which has no model/spgen_model.py; a checkout of github.com/Pixtella/SparseGen is needed")
+        raise Missing(
+            f"SPARSEGEN_PATH is {folder}, which has no model/spgen_model.py; a checkout of github.com/Pixtella/SparseGen is needed"
+        )
     opponents.library("torchvision")
     renderer = types.ModuleType("pytorch3d.renderer")
     renderer.FoVPerspectiveCameras = _Camera
-    sys.modules |= {"pytorch3d": types.ModuleType("pytorch3d"), "pytorch3d.renderer": renderer, "gsplat": types.ModuleType("gsplat")}
+    sys.modules |= {
+        "pytorch3d": types.ModuleType("pytorch3d"),
+        "pytorch3d.renderer": renderer,
+        "gsplat": types.ModuleType("gsplat"),
+    }
     sys.path.insert(0, folder)
     hub, torch.hub.load = torch.hub.load, lambda *args, **options: _dinov2_body(config)
     try:
@@ -139,11 +151,23 @@ def _official_network(config, state: dict, draws: bool):
 
 def _official_options(config):
     """The training configuration as the official code reads it: names with dots."""
-    names = ("embed_dims", "depth_num", "num_query", "num_gs_per_query", "num_encoder_layers", "num_decoder_layers", "num_heads",
-             "max_scale")
+    names = (
+        "embed_dims",
+        "depth_num",
+        "num_query",
+        "num_gs_per_query",
+        "num_encoder_layers",
+        "num_decoder_layers",
+        "num_heads",
+        "max_scale",
+    )
     model = {name: getattr(config, name) for name in names} | {
-        "position_range": list(config.position_range), "return_intermediate": True, "querty_init": "trunc_normal",
-        "feature_extractor_2d": types.SimpleNamespace(pretrained=False), "unet": types.SimpleNamespace(self_condition=True)}
+        "position_range": list(config.position_range),
+        "return_intermediate": True,
+        "querty_init": "trunc_normal",
+        "feature_extractor_2d": types.SimpleNamespace(pretrained=False),
+        "unet": types.SimpleNamespace(self_condition=True),
+    }
     render = {"fov": config.fov, "znear": config.znear, "zfar": config.zfar, "aspect_ratio": 1}
     return types.SimpleNamespace(model=types.SimpleNamespace(**model), render=types.SimpleNamespace(**render))
 
@@ -186,14 +210,28 @@ def _renderer(config, draws: bool):
             viewmats = (viewmats.new_tensor([-1.0, -1.0, 1.0, 1.0]).diag() @ viewmats).unflatten(0, (batch, views))
             Ks = config.intrinsics().to(box.device).expand(batch, views, 3, 3)
             means = box * (self.position_range[3:] - self.position_range[:3]) + self.position_range[:3]
-            drawn = rasterize(means, gaussians["rotation"], gaussians["scale"], gaussians["opacity"][..., 0], gaussians["color"],
-                              viewmats, Ks, size, size)
+            drawn = rasterize(
+                means,
+                gaussians["rotation"],
+                gaussians["scale"],
+                gaussians["opacity"][..., 0],
+                gaussians["color"],
+                viewmats,
+                Ks,
+                size,
+                size,
+            )
             return torch.cat([drawn.color, drawn.alpha[..., None]], dim=-1)
 
         def result(self):
             last = self.last
-            return {"box": last["xyz"], "scales": last["scale"], "quats": last["rotation"], "opacities": last["opacity"][..., 0],
-                    "colors": last["color"]}
+            return {
+                "box": last["xyz"],
+                "scales": last["scale"],
+                "quats": last["rotation"],
+                "opacities": last["opacity"][..., 0],
+                "colors": last["color"],
+            }
 
     return Renderer()
 
@@ -236,14 +274,33 @@ def _sampling(cached: bool):
 
 
 OPS = [
-    Op("sparsegen", "one pass of the 112 M network, no rendering",
-       {"S": dict(clean=1, virtual=0), "M": dict(clean=1, virtual=3), "L": dict(clean=6, virtual=3)},
-       (Contender("ours", _pass),
-        Contender("official code", _official_pass, note="around our ViT body; it decodes the heads of all six layers"))),
-    Op("sparsegen_steps", "sampling in several steps, with rendering of the virtual views",
-       {"S": dict(clean=1, virtual=3, steps=2), "M": dict(clean=3, virtual=3, steps=4), "L": dict(clean=6, virtual=3, steps=10)},
-       (Contender("ours (caches on)", _sampling(True)),
-        Contender("caches off", _sampling(False), note="clean views and positions encoded anew in each step"),
-        Contender("official code", _official_sampling,
-                  note="around our ViT body and rasterizer; it draws all six layers at all views in each step"))),
+    Op(
+        "sparsegen",
+        "one pass of the 112 M network, no rendering",
+        {"S": dict(clean=1, virtual=0), "M": dict(clean=1, virtual=3), "L": dict(clean=6, virtual=3)},
+        (
+            Contender("ours", _pass),
+            Contender(
+                "official code", _official_pass, note="around our ViT body; it decodes the heads of all six layers"
+            ),
+        ),
+    ),
+    Op(
+        "sparsegen_steps",
+        "sampling in several steps, with rendering of the virtual views",
+        {
+            "S": dict(clean=1, virtual=3, steps=2),
+            "M": dict(clean=3, virtual=3, steps=4),
+            "L": dict(clean=6, virtual=3, steps=10),
+        },
+        (
+            Contender("ours (caches on)", _sampling(True)),
+            Contender("caches off", _sampling(False), note="clean views and positions encoded anew in each step"),
+            Contender(
+                "official code",
+                _official_sampling,
+                note="around our ViT body and rasterizer; it draws all six layers at all views in each step",
+            ),
+        ),
+    ),
 ]

@@ -9,6 +9,21 @@ from .model import SparseGen, ViewCache
 from .rendering import render_views
 from .schedule import network_time, sampling_schedule, training_schedule
 
-__all__ = ["Gaussians", "LoadInfo", "SparseGen", "SparseGenConfig", "ViewCache", "assemble_views", "convert", "initialize",
-           "load_sparsegen", "network_time", "pose_channels", "render_views", "sampling_schedule",
-           "save_sparsegen", "training_schedule", "view_times"]
+__all__ = [
+    "Gaussians",
+    "LoadInfo",
+    "SparseGen",
+    "SparseGenConfig",
+    "ViewCache",
+    "assemble_views",
+    "convert",
+    "initialize",
+    "load_sparsegen",
+    "network_time",
+    "pose_channels",
+    "render_views",
+    "sampling_schedule",
+    "save_sparsegen",
+    "training_schedule",
+    "view_times",
+]

@@ -34,8 +34,13 @@ class LoadInfo:
     metadata: dict
 
 
-def load_sparsegen(source: str | os.PathLike = EMBEDDED, *, config: SparseGenConfig | None = None,
-                   device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> tuple[SparseGen, LoadInfo]:
+def load_sparsegen(
+    source: str | os.PathLike = EMBEDDED,
+    *,
+    config: SparseGenConfig | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[SparseGen, LoadInfo]:
     """A SparseGen network in eval mode with the weights of `source`.
 
     `source`: ``"sparsegen-tiny"`` (embedded), a published ``model.pth`` (or its folder) with ``.hydra/config.yaml`` beside
@@ -44,7 +49,9 @@ def load_sparsegen(source: str | os.PathLike = EMBEDDED, *, config: SparseGenCon
     that are missing, foreign or of the wrong shape.
     """
     if str(source) == PUBLISHED.name and not Path(source).exists():
-        raise InputError(f"The weights {PUBLISHED.name} have to be fetched first, from {PUBLISHED.source}; then give the path of their model.pth.")
+        raise InputError(
+            f"The weights {PUBLISHED.name} have to be fetched first, from {PUBLISHED.source}; then give the path of their model.pth."
+        )
     path = EMBEDDED_PATH if str(source) == EMBEDDED else Path(source)
     state, stated, info = read_checkpoint(path)
     path = info.pop("path")
@@ -81,26 +88,52 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
     if len(head) == 9 and head[8:9] == b"{":
         return _read_safetensors(path)
     if head[:1] == b"\x80":
-        raise InputError(f"{path.name} is an old-style pickle; only zip-format model.pth files and safetensors are read.")
-    raise InputError(f"{path.name} is neither a safetensors file nor a model.pth; it may be cut short or of another kind.")
+        raise InputError(
+            f"{path.name} is an old-style pickle; only zip-format model.pth files and safetensors are read."
+        )
+    raise InputError(
+        f"{path.name} is neither a safetensors file nor a model.pth; it may be cut short or of another kind."
+    )
 
 
 def check_keys(found: dict, wanted: dict[str, tuple], name: str) -> None:
     """Compare a state dict with a key -> shape table; one InputError sentence names missing, foreign and misshapen keys."""
     missing = [key for key in wanted if key not in found]
     foreign = [str(key) for key in found if key not in wanted]
-    shapes = [f"{key} is {tuple(found[key].shape)} instead of {wanted[key]}" for key in wanted
-              if key in found and tuple(found[key].shape) != wanted[key]]
-    kinds = [f"{key} holds {str(found[key].dtype).removeprefix('torch.')}" for key in wanted
-             if key in found and not found[key].is_floating_point()]
-    parts = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in (
-        ("missing", missing), ("foreign", foreign), ("of the wrong shape", shapes), ("not floating point", kinds)) if keys]
+    shapes = [
+        f"{key} is {tuple(found[key].shape)} instead of {wanted[key]}"
+        for key in wanted
+        if key in found and tuple(found[key].shape) != wanted[key]
+    ]
+    kinds = [
+        f"{key} holds {str(found[key].dtype).removeprefix('torch.')}"
+        for key in wanted
+        if key in found and not found[key].is_floating_point()
+    ]
+    parts = [
+        f"{len(keys)} {what}: {_some(keys)}"
+        for what, keys in (
+            ("missing", missing),
+            ("foreign", foreign),
+            ("of the wrong shape", shapes),
+            ("not floating point", kinds),
+        )
+        if keys
+    ]
     if parts:
-        raise InputError(f"{name} does not fit SparseGen (keys {'; '.join(parts)}); load SparseGen weights and their own configuration.")
+        raise InputError(
+            f"{name} does not fit SparseGen (keys {'; '.join(parts)}); load SparseGen weights and their own configuration."
+        )
 
 
-def save_sparsegen(model: SparseGen, path: str | os.PathLike, *, dtype: torch.dtype = torch.float32,
-                   metadata: dict[str, str] | None = None, overwrite: bool = False) -> Path:
+def save_sparsegen(
+    model: SparseGen,
+    path: str | os.PathLike,
+    *,
+    dtype: torch.dtype = torch.float32,
+    metadata: dict[str, str] | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Write `model` as safetensors with its configuration (JSON) in the metadata; `dtype` is the storage type.
 
     Written under a temporary name and renamed; raises InputError if the file exists and `overwrite` is not set.
@@ -109,11 +142,14 @@ def save_sparsegen(model: SparseGen, path: str | os.PathLike, *, dtype: torch.dt
     return _write(state, model.config, Path(path), metadata, overwrite)
 
 
-def convert(source: str | os.PathLike, target: str | os.PathLike, *, dtype: torch.dtype = torch.float32,
-            overwrite: bool = False) -> Path:
+def convert(
+    source: str | os.PathLike, target: str | os.PathLike, *, dtype: torch.dtype = torch.float32, overwrite: bool = False
+) -> Path:
     """Turn any file that `load_sparsegen` reads into safetensors (see `save_sparsegen`)."""
     model, info = load_sparsegen(source)
-    metadata = {"converted_from": info.path.name} | ({} if info.iteration is None else {"iteration": str(info.iteration)})
+    metadata = {"converted_from": info.path.name} | (
+        {} if info.iteration is None else {"iteration": str(info.iteration)}
+    )
     return save_sparsegen(model, target, dtype=dtype, metadata=metadata, overwrite=overwrite)
 
 
@@ -137,20 +173,34 @@ def _read_safetensors(path):
             state = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = _first_line(error)
-        raise InputError(f"{path.name} cannot be read as safetensors ({reason}); it may be cut short: fetch or convert it again.") from error
+        raise InputError(
+            f"{path.name} cannot be read as safetensors ({reason}); it may be cut short: fetch or convert it again."
+        ) from error
     stated = {}
     if METADATA_KEY in metadata:
         try:
             stated = json.loads(metadata.pop(METADATA_KEY))
         except ValueError as error:
-            raise InputError(f"The configuration in the metadata of {path.name} is not JSON ({error}); convert the weights again.") from error
+            raise InputError(
+                f"The configuration in the metadata of {path.name} is not JSON ({error}); convert the weights again."
+            ) from error
         if not isinstance(stated, dict):
-            raise InputError(f"The configuration in the metadata of {path.name} is no mapping; convert the weights again.")
+            raise InputError(
+                f"The configuration in the metadata of {path.name} is no mapping; convert the weights again."
+            )
     metadata.pop("format", None)
     state, ranges = _strip(state)
     iteration = metadata.get("iteration", "")
-    return state, _beside(path) | ranges | stated, {"path": path, "format": "safetensors", "metadata": metadata,
-                                                    "iteration": int(iteration) if iteration.isdecimal() else None}
+    return (
+        state,
+        _beside(path) | ranges | stated,
+        {
+            "path": path,
+            "format": "safetensors",
+            "metadata": metadata,
+            "iteration": int(iteration) if iteration.isdecimal() else None,
+        },
+    )
 
 
 def _read_torch(path):
@@ -159,19 +209,33 @@ def _read_torch(path):
     except pickle.UnpicklingError as error:
         wants = re.search(r"GLOBAL (\S+)", str(error))
         what = f"asks for {wants[1]}" if wants else "holds more than tensors"
-        raise InputError(f"{path.name} {what}, which tensors do not need; nothing in it was run: use the published file or safetensors.") from error
+        raise InputError(
+            f"{path.name} {what}, which tensors do not need; nothing in it was run: use the published file or safetensors."
+        ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{path.name} cannot be read ({_first_line(error)}); it is cut short or no weights file: fetch it again.") from error
+        raise InputError(
+            f"{path.name} cannot be read ({_first_line(error)}); it is cut short or no weights file: fetch it again."
+        ) from error
     state = content.get("diffuser", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         raise InputError(f"{path.name} has no `diffuser` weights; it is not a SparseGen checkpoint.")
     others = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if others:
-        raise InputError(f"{path.name} holds {len(others)} entries that are no tensors ({_some(others)}); it is not a SparseGen checkpoint.")
+        raise InputError(
+            f"{path.name} holds {len(others)} entries that are no tensors ({_some(others)}); it is not a SparseGen checkpoint."
+        )
     iteration = content.get("iteration") if "diffuser" in content else None
     state, ranges = _strip(state)
-    return state, _beside(path) | ranges, {"path": path, "format": "model.pth", "metadata": {},
-                                           "iteration": iteration if isinstance(iteration, int) else None}
+    return (
+        state,
+        _beside(path) | ranges,
+        {
+            "path": path,
+            "format": "model.pth",
+            "metadata": {},
+            "iteration": iteration if isinstance(iteration, int) else None,
+        },
+    )
 
 
 def _strip(state):
@@ -194,13 +258,19 @@ def _beside(path):
     try:
         import yaml
     except ImportError as error:
-        raise MissingDependency(f"{config} cannot be read without PyYAML; install it with `pip install pyyaml`.") from error
+        raise MissingDependency(
+            f"{config} cannot be read without PyYAML; install it with `pip install pyyaml`."
+        ) from error
     if config.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{config} is {config.stat().st_size} bytes; a training configuration has at most {MAX_CONFIG_BYTES}.")
+        raise InputError(
+            f"{config} is {config.stat().st_size} bytes; a training configuration has at most {MAX_CONFIG_BYTES}."
+        )
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{config} is not plain YAML ({_first_line(error)}); take the file that belongs to the weights.") from error
+        raise InputError(
+            f"{config} is not plain YAML ({_first_line(error)}); take the file that belongs to the weights."
+        ) from error
     return hydra_values(values)
 
 

@@ -10,8 +10,15 @@ from ...scene.errors import InputError
 RAY_CONVENTIONS = ("reference", "centered")
 # Bounds for files from outside.
 MAX_SIZE = 1 << 16
-LIMITS = {"num_encoder_layers": 256, "num_decoder_layers": 256, "head_sets": 256, "vit_depth": 256, "vit_grid": 512,
-          "image_size": 4096, "input_size": 4096}
+LIMITS = {
+    "num_encoder_layers": 256,
+    "num_decoder_layers": 256,
+    "head_sets": 256,
+    "vit_depth": 256,
+    "vit_grid": 512,
+    "image_size": 4096,
+    "input_size": 4096,
+}
 QUERY_INITS = ("trunc_normal", "uniform", "constant")
 
 
@@ -62,39 +69,61 @@ class SparseGenConfig:
 
     def __post_init__(self):
         for name in _NUMBERS:
-            if not isinstance(value := getattr(self, name), (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            if (
+                not isinstance(value := getattr(self, name), (int, float))
+                or isinstance(value, bool)
+                or not math.isfinite(value)
+            ):
                 raise InputError(f"`{name}` of the SparseGen configuration is {value!r}; it must be a number.")
         try:
             object.__setattr__(self, "position_range", tuple(float(x) for x in self.position_range))
         except (TypeError, ValueError):
             raise InputError(f"`position_range` is {self.position_range!r}; it must be six numbers.") from None
-        if len(self.position_range) != 6 or any(a >= b for a, b in zip(self.position_range[:3], self.position_range[3:])):
+        if len(self.position_range) != 6 or any(
+            a >= b for a, b in zip(self.position_range[:3], self.position_range[3:])
+        ):
             raise InputError(f"`position_range` is {self.position_range}; it must be min x, y, z then max x, y, z.")
         for name in _POSITIVE:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"`{name}` of the SparseGen configuration is {value!r}; it must be a positive integer.")
+                raise InputError(
+                    f"`{name}` of the SparseGen configuration is {value!r}; it must be a positive integer."
+                )
         for name in _POSITIVE:
             if getattr(self, name) > (limit := LIMITS.get(name, MAX_SIZE)):
-                raise InputError(f"`{name}` of the SparseGen configuration is {getattr(self, name)}; at most {limit} is supported.")
+                raise InputError(
+                    f"`{name}` of the SparseGen configuration is {getattr(self, name)}; at most {limit} is supported."
+                )
         if not isinstance(self.virtual_views, int) or not 0 <= self.virtual_views <= 64:
-            raise InputError(f"`virtual_views` of the SparseGen configuration is {self.virtual_views!r}; it must be a number from 0 to 64.")
+            raise InputError(
+                f"`virtual_views` of the SparseGen configuration is {self.virtual_views!r}; it must be a number from 0 to 64."
+            )
         if self.embed_dims % 4 or self.embed_dims % self.num_heads:
-            raise InputError(f"`embed_dims` is {self.embed_dims}; it must be divisible by 4 and by `num_heads` ({self.num_heads}).")
+            raise InputError(
+                f"`embed_dims` is {self.embed_dims}; it must be divisible by 4 and by `num_heads` ({self.num_heads})."
+            )
         if self.vit_dims % self.vit_heads:
             raise InputError(f"`vit_dims` is {self.vit_dims}; it must be divisible by `vit_heads` ({self.vit_heads}).")
         if self.image_size % self.patch_size:
-            raise InputError(f"`image_size` is {self.image_size}; it must be a multiple of `patch_size` ({self.patch_size}).")
+            raise InputError(
+                f"`image_size` is {self.image_size}; it must be a multiple of `patch_size` ({self.patch_size})."
+            )
         if self.head_sets not in (1, self.num_decoder_layers):
-            raise InputError(f"`head_sets` is {self.head_sets}; it must be 1 or the number of decoder layers ({self.num_decoder_layers}).")
+            raise InputError(
+                f"`head_sets` is {self.head_sets}; it must be 1 or the number of decoder layers ({self.num_decoder_layers})."
+            )
         if self.ray_convention not in RAY_CONVENTIONS:
-            raise InputError(f"`ray_convention` is {self.ray_convention!r}; it must be one of {', '.join(RAY_CONVENTIONS)}.")
+            raise InputError(
+                f"`ray_convention` is {self.ray_convention!r}; it must be one of {', '.join(RAY_CONVENTIONS)}."
+            )
         if self.query_init not in QUERY_INITS:
             raise InputError(f"`query_init` is {self.query_init!r}; it must be one of {', '.join(QUERY_INITS)}.")
         if not 0 < self.fov < 180:
             raise InputError(f"`fov` is {self.fov}; it must be an angle between 0 and 180 degrees.")
         if not 0 < self.znear < self.zfar:
-            raise InputError(f"`znear` and `zfar` are {self.znear} and {self.zfar}; they must satisfy 0 < znear < zfar.")
+            raise InputError(
+                f"`znear` and `zfar` are {self.znear} and {self.zfar}; they must satisfy 0 < znear < zfar."
+            )
 
     @property
     def feature_grid(self) -> int:
@@ -145,16 +174,35 @@ class SparseGenConfig:
         return cls(**shape_values(shapes) | _known(known or {}))
 
 
-_POSITIVE = ("embed_dims", "depth_num", "num_query", "num_gs_per_query", "num_encoder_layers", "num_decoder_layers",
-             "num_heads", "ffn_dims", "head_sets", "vit_dims", "vit_depth", "vit_heads", "vit_mlp_dims", "vit_grid",
-             "patch_size", "image_size", "input_size", "train_steps")
+_POSITIVE = (
+    "embed_dims",
+    "depth_num",
+    "num_query",
+    "num_gs_per_query",
+    "num_encoder_layers",
+    "num_decoder_layers",
+    "num_heads",
+    "ffn_dims",
+    "head_sets",
+    "vit_dims",
+    "vit_depth",
+    "vit_heads",
+    "vit_mlp_dims",
+    "vit_grid",
+    "patch_size",
+    "image_size",
+    "input_size",
+    "train_steps",
+)
 _NUMBERS = ("max_scale", "dropout", "fov", "znear", "zfar")
 _FIELDS = tuple(f.name for f in dataclasses.fields(SparseGenConfig))
 
 
 def _known(values: dict) -> dict:
     if not isinstance(values, dict):
-        raise InputError(f"The SparseGen configuration is {type(values).__name__}; it must be a mapping of option names to values.")
+        raise InputError(
+            f"The SparseGen configuration is {type(values).__name__}; it must be a mapping of option names to values."
+        )
     unknown = sorted(str(name) for name in values if name not in _FIELDS)
     if unknown:
         raise InputError(f"The SparseGen configuration has unknown options: {', '.join(unknown[:8])}.")
@@ -164,15 +212,30 @@ def _known(values: dict) -> dict:
 def hydra_values(cfg: dict) -> dict:
     """The options of `SparseGenConfig` that a training configuration file states, as a dict (nothing else in it)."""
     if not isinstance(cfg, dict) or not isinstance(cfg.get("model"), dict):
-        raise InputError("The training configuration has no `model` section; a SparseGen `.hydra/config.yaml` is needed.")
+        raise InputError(
+            "The training configuration has no `model` section; a SparseGen `.hydra/config.yaml` is needed."
+        )
     model, data, render = (cfg.get(section) or {} for section in ("model", "data", "render"))
     if not isinstance(data, dict) or not isinstance(render, dict):
-        raise InputError("`data` or `render` in the training configuration is not a mapping; a SparseGen `.hydra/config.yaml` is needed.")
+        raise InputError(
+            "`data` or `render` in the training configuration is not a mapping; a SparseGen `.hydra/config.yaml` is needed."
+        )
     if model.get("type", "query") != "query":
-        raise InputError(f"`model.type` is {model['type']!r} in the training configuration; only `query` (SparseGen) can be loaded.")
+        raise InputError(
+            f"`model.type` is {model['type']!r} in the training configuration; only `query` (SparseGen) can be loaded."
+        )
     out = {}
-    for name in ("embed_dims", "depth_num", "num_query", "num_gs_per_query", "num_encoder_layers", "num_decoder_layers",
-                 "num_heads", "max_scale", "position_range"):
+    for name in (
+        "embed_dims",
+        "depth_num",
+        "num_query",
+        "num_gs_per_query",
+        "num_encoder_layers",
+        "num_decoder_layers",
+        "num_heads",
+        "max_scale",
+        "position_range",
+    ):
         if name in model:
             out[name] = model[name]
     if "querty_init" in model:  # the published file spells it so
@@ -186,7 +249,9 @@ def hydra_values(cfg: dict) -> dict:
         size = data["input_size"]
         size = list(size) if isinstance(size, (list, tuple)) else [size, size]
         if len(size) != 2 or size[0] != size[1]:
-            raise InputError(f"`data.input_size` is {size} in the training configuration; SparseGen needs square pictures.")
+            raise InputError(
+                f"`data.input_size` is {size} in the training configuration; SparseGen needs square pictures."
+            )
         out["input_size"] = size[0]
     if "normalize_pose" in data:
         out["normalize_pose"] = bool(data["normalize_pose"])
@@ -214,10 +279,19 @@ def shape_values(shapes: dict) -> dict:
     put("patch_size", "feature_extractor.model.patch_embed.proj.weight", 4, lambda s: s[-1])
     put("vit_mlp_dims", "feature_extractor.model.blocks.0.mlp.fc1.weight", 2, lambda s: s[0])
     put("vit_grid", "feature_extractor.model.pos_embed", 3, lambda s: math.isqrt(max(s[1] - 1, 0)))
-    for option, prefix in (("num_encoder_layers", "transformer.encoder_layers."), ("num_decoder_layers", "transformer.decoder_layers."),
-                           ("head_sets", "gs_decoder."), ("vit_depth", "feature_extractor.model.blocks.")):
-        numbers = [int(number) for key in shapes if key.startswith(prefix)
-                   and (number := key[len(prefix):].split(".", 1)[0]).isdecimal() and len(number) < 6]
+    for option, prefix in (
+        ("num_encoder_layers", "transformer.encoder_layers."),
+        ("num_decoder_layers", "transformer.decoder_layers."),
+        ("head_sets", "gs_decoder."),
+        ("vit_depth", "feature_extractor.model.blocks."),
+    ):
+        numbers = [
+            int(number)
+            for key in shapes
+            if key.startswith(prefix)
+            and (number := key[len(prefix) :].split(".", 1)[0]).isdecimal()
+            and len(number) < 6
+        ]
         if numbers:
             out[option] = max(numbers) + 1
     return out

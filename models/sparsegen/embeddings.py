@@ -63,9 +63,11 @@ def view_sinusoid(views: int, rows: int, columns: int, dims: int, device=None) -
         return torch.cat([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=-1)  # [n, dims]
 
     shape = (views, rows, columns, dims)
-    waves = [axis(views)[:, None, None, :].expand(shape),
-             axis(rows)[None, :, None, :].expand(shape),
-             axis(columns)[None, None, :, :].expand(shape)]
+    waves = [
+        axis(views)[:, None, None, :].expand(shape),
+        axis(rows)[None, :, None, :].expand(shape),
+        axis(columns)[None, None, :, :].expand(shape),
+    ]
     return torch.cat(waves, dim=-1).permute(0, 3, 1, 2)
 
 
@@ -139,8 +141,14 @@ def pose_channels(world_to_camera: torch.Tensor, config: SparseGenConfig, size: 
     return torch.cat([center[..., None, None].expand_as(directions), directions], dim=-3)
 
 
-def assemble_views(config: SparseGenConfig, clean: torch.Tensor, noisy: torch.Tensor, world_to_camera: torch.Tensor,
-                   self_condition: torch.Tensor | None = None, pose: torch.Tensor | None = None) -> torch.Tensor:
+def assemble_views(
+    config: SparseGenConfig,
+    clean: torch.Tensor,
+    noisy: torch.Tensor,
+    world_to_camera: torch.Tensor,
+    self_condition: torch.Tensor | None = None,
+    pose: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The network's input pictures, clean views first: color (3), pose (6), self-conditioning color (3).
 
     `clean` [B,Nc,3,S,S] and `noisy` [B,Nn,3,S,S] in [-1,1] (noise may exceed it), `world_to_camera` [B,V,4,4] with
@@ -150,7 +158,7 @@ def assemble_views(config: SparseGenConfig, clean: torch.Tensor, noisy: torch.Te
     if self_condition is None:
         self_condition = torch.zeros_like(noisy)
     if pose is None:
-        pose = pose_channels(world_to_camera[:, :clean.shape[1] + noisy.shape[1]], config, clean.shape[-1])
+        pose = pose_channels(world_to_camera[:, : clean.shape[1] + noisy.shape[1]], config, clean.shape[-1])
     colors = torch.cat([clean, noisy], dim=1)
     return torch.cat([colors, pose.to(colors.dtype), torch.cat([clean, self_condition], dim=1)], dim=2)
 

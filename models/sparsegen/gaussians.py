@@ -33,7 +33,9 @@ class Gaussians:
 
     def __getitem__(self, item: int) -> Splats:
         """Set number `item` as `Splats` (world frame, Z up, degree-0 spherical harmonics)."""
-        return Splats.from_rgb(self.means[item], self.scales[item], self.quats[item], self.opacities[item], self.colors[item])
+        return Splats.from_rgb(
+            self.means[item], self.scales[item], self.quats[item], self.opacities[item], self.colors[item]
+        )
 
 
 class GaussianHeads(nn.ModuleDict):
@@ -43,14 +45,28 @@ class GaussianHeads(nn.ModuleDict):
         dims, count = config.embed_dims, config.num_gs_per_query
 
         def mlp(hidden, channels):
-            return nn.Sequential(nn.Linear(dims, dims), nn.ReLU(), nn.Linear(dims, hidden), nn.ReLU(),
-                                 nn.Linear(hidden, count * channels))
+            return nn.Sequential(
+                nn.Linear(dims, dims),
+                nn.ReLU(),
+                nn.Linear(dims, hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, count * channels),
+            )
 
-        super().__init__({"xyz": mlp(dims, 3), "opacity": mlp(dims // 2, 1), "rotation": mlp(dims, 4),
-                          "scale": mlp(dims // 2, 3), "color": mlp(dims, 3)})
+        super().__init__(
+            {
+                "xyz": mlp(dims, 3),
+                "opacity": mlp(dims // 2, 1),
+                "rotation": mlp(dims, 4),
+                "scale": mlp(dims // 2, 3),
+                "color": mlp(dims, 3),
+            }
+        )
 
 
-def decode_gaussians(heads: GaussianHeads, queries: torch.Tensor, anchors: torch.Tensor | None, config: SparseGenConfig) -> Gaussians:
+def decode_gaussians(
+    heads: GaussianHeads, queries: torch.Tensor, anchors: torch.Tensor | None, config: SparseGenConfig
+) -> Gaussians:
     """Gaussians of one decoder layer.
 
     `queries` [B,Q,E] decoder output, `anchors` [Q,3] or [B,Q,3] in box coordinates (None: offsets alone place the centers).

@@ -13,8 +13,17 @@ STYLES = ("reference", "short_run")
 
 
 @torch.no_grad()
-def initialize(model: SparseGen, style: str = "reference", *, seed: int | None = None, alpha: float = 0.25,
-               scale: float = 0.05, gate: float = 1.0, anchor_std: float = 0.1, head_gain: float = 0.1) -> SparseGen:
+def initialize(
+    model: SparseGen,
+    style: str = "reference",
+    *,
+    seed: int | None = None,
+    alpha: float = 0.25,
+    scale: float = 0.05,
+    gate: float = 1.0,
+    anchor_std: float = 0.1,
+    head_gain: float = 0.1,
+) -> SparseGen:
     """Give every weight of `model` its starting value, in place; with `seed` always the same ones on a given device.
 
     ``"reference"``: as the published training starts: ViT linears truncated normal 0.02, transformer and heads Xavier,
@@ -30,7 +39,9 @@ def initialize(model: SparseGen, style: str = "reference", *, seed: int | None =
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return initialize(model, style, alpha=alpha, scale=scale, gate=gate, anchor_std=anchor_std, head_gain=head_gain)
+            return initialize(
+                model, style, alpha=alpha, scale=scale, gate=gate, anchor_std=anchor_std, head_gain=head_gain
+            )
     short = style == "short_run"
     _common(model)
     _anchors(model, anchor_std if short else 0.1, "trunc_normal" if short else model.config.query_init)

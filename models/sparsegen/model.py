@@ -40,7 +40,9 @@ class SparseGen(nn.Module):
         self.reference_points = nn.Embedding.from_pretrained(torch.rand(config.num_query, 3), freeze=False)
         self.query_embedding = nn.Sequential(nn.Linear(dims * 3 // 2, dims), nn.ReLU(), nn.Linear(dims, dims))
         self.adapt_pos3d = nn.Sequential(nn.Conv2d(dims * 3 // 2, dims * 4, 1), nn.ReLU(), nn.Conv2d(dims * 4, dims, 1))
-        self.position_encoder = nn.Sequential(nn.Conv2d(config.depth_num * 3, dims * 4, 1), nn.ReLU(), nn.Conv2d(dims * 4, dims, 1))
+        self.position_encoder = nn.Sequential(
+            nn.Conv2d(config.depth_num * 3, dims * 4, 1), nn.ReLU(), nn.Conv2d(dims * 4, dims, 1)
+        )
         self.transformer = SparseGenTransformer(config)
         self.gs_decoder = nn.ModuleList(GaussianHeads(config) for _ in range(config.head_sets))
 
@@ -61,7 +63,9 @@ class SparseGen(nn.Module):
                 parameter.data = parameter.data.to(dtype)
         return self
 
-    def encode_views(self, views: torch.Tensor, times: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+    def encode_views(
+        self, views: torch.Tensor, times: torch.Tensor, tokens: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """views [B,V,12,S,S], times [B,V] -> features [B,V,E,g,g]; each view by itself."""
         features = self.feature_extractor(views, times, tokens)
         return self.input_proj(features.flatten(0, 1)).unflatten(0, features.shape[:2])
@@ -70,7 +74,9 @@ class SparseGen(nn.Module):
         """[B,V,4,4] OpenCV cameras -> [B,V,E,g,g]: where each cell lies in 3D, plus its place among views, rows and columns."""
         config, (batch, views) = self.config, world_to_camera.shape[:2]
         in_box = frustum_logits(world_to_camera, config).flatten(0, 1).to(self.dtype)
-        in_views = view_sinusoid(views, config.feature_grid, config.feature_grid, config.embed_dims // 2, world_to_camera.device)
+        in_views = view_sinusoid(
+            views, config.feature_grid, config.feature_grid, config.embed_dims // 2, world_to_camera.device
+        )
         position = self.position_encoder(in_box).unflatten(0, (batch, views))
         return position + self.adapt_pos3d(in_views.to(self.dtype))
 
@@ -87,11 +93,16 @@ class SparseGen(nn.Module):
         """
         tokens = self.feature_extractor.model.position_tokens()
         times = torch.zeros(clean_views.shape[:2], device=clean_views.device)
-        return ViewCache(self.encode_views(clean_views, times, tokens), self.embed_positions(world_to_camera),
-                         self.embed_queries(clean_views.shape[0]), tokens)
+        return ViewCache(
+            self.encode_views(clean_views, times, tokens),
+            self.embed_positions(world_to_camera),
+            self.embed_queries(clean_views.shape[0]),
+            tokens,
+        )
 
-    def run_transformer(self, views: torch.Tensor, times: torch.Tensor, world_to_camera: torch.Tensor,
-                        cache: ViewCache | None = None) -> list[torch.Tensor]:
+    def run_transformer(
+        self, views: torch.Tensor, times: torch.Tensor, world_to_camera: torch.Tensor, cache: ViewCache | None = None
+    ) -> list[torch.Tensor]:
         """Decoder outputs [B,Q,E], one per layer. With `cache`, `views` are only those after the cached clean ones."""
         if cache is None:
             features, position = self.encode_views(views, times), self.embed_positions(world_to_camera)
@@ -99,7 +110,7 @@ class SparseGen(nn.Module):
         else:
             features, position, queries = cache.clean_features, cache.position, cache.queries
             if views.shape[1]:
-                noisy = self.encode_views(views, times[:, features.shape[1]:], cache.tokens)
+                noisy = self.encode_views(views, times[:, features.shape[1] :], cache.tokens)
                 features = torch.cat([features, noisy], dim=1)
         return [torch.nan_to_num(x) for x in self.transformer(features, queries, position, times)]
 
@@ -112,18 +123,34 @@ class SparseGen(nn.Module):
         available = range(count) if len(self.gs_decoder) == count else range(count - 1, count)
         if isinstance(layers, str):
             if layers not in ("last", "all"):
-                raise ValueError(f"`layers` is {layers!r}; it must be \"last\", \"all\" or a list of layer numbers.")
+                raise ValueError(f'`layers` is {layers!r}; it must be "last", "all" or a list of layer numbers.')
             chosen = list(available) if layers == "all" else [count - 1]
         else:
             chosen = [layer % count if -count <= layer < count else layer for layer in layers]
             if not chosen or any(layer not in available for layer in chosen):
-                raise ValueError(f"`layers` is {list(layers)}; this network has Gaussian heads for layers {list(available)}.")
-        return [decode_gaussians(self.gs_decoder[layer if len(self.gs_decoder) == count else 0], outputs[layer],
-                                 self.reference_points.weight, self.config) for layer in chosen]
+                raise ValueError(
+                    f"`layers` is {list(layers)}; this network has Gaussian heads for layers {list(available)}."
+                )
+        return [
+            decode_gaussians(
+                self.gs_decoder[layer if len(self.gs_decoder) == count else 0],
+                outputs[layer],
+                self.reference_points.weight,
+                self.config,
+            )
+            for layer in chosen
+        ]
 
-    def forward(self, views: torch.Tensor, times: torch.Tensor, world_to_camera: torch.Tensor, *,
-                keep: Sequence[int] | torch.Tensor | None = None, layers: str | Sequence[int] = "last",
-                cache: ViewCache | None = None) -> list[Gaussians]:
+    def forward(
+        self,
+        views: torch.Tensor,
+        times: torch.Tensor,
+        world_to_camera: torch.Tensor,
+        *,
+        keep: Sequence[int] | torch.Tensor | None = None,
+        layers: str | Sequence[int] = "last",
+        cache: ViewCache | None = None,
+    ) -> list[Gaussians]:
         """One prediction of the object from its views.
 
         `views` [B,V,12,S,S] from `assemble_views` (clean first), `times` [B,V] from `view_times` (0..1000, 0 for clean),
@@ -132,10 +159,12 @@ class SparseGen(nn.Module):
         after the cached ones, while `times` and cameras stay those of all views; `keep` cannot be used then.
         Returns one `Gaussians` per chosen layer, in the order asked for. Differentiable with respect to views and weights.
         """
-        world_to_camera = world_to_camera[:, :times.shape[1]]
+        world_to_camera = world_to_camera[:, : times.shape[1]]
         if keep is not None:
             if cache is not None:
-                raise ValueError("`keep` cannot be combined with `cache`: the cached embeddings depend on the set of views.")
+                raise ValueError(
+                    "`keep` cannot be combined with `cache`: the cached embeddings depend on the set of views."
+                )
             keep = torch.as_tensor(keep, device=views.device)
             views, times, world_to_camera = views[:, keep], times[:, keep], world_to_camera[:, keep]
         return self.decode(self.run_transformer(views.to(self.device), times, world_to_camera, cache), layers)

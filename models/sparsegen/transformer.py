@@ -22,8 +22,10 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """x [B,L,C] asks, context [B,S,C] gives keys and values -> [B,L,C]."""
-        q, k, v = (projection(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for projection, y in ((self.q_proj, x), (self.k_proj, context), (self.v_proj, context)))
+        q, k, v = (
+            projection(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection, y in ((self.q_proj, x), (self.k_proj, context), (self.v_proj, context))
+        )
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         return self.output_proj(out.transpose(1, 2).flatten(2))
 
@@ -75,10 +77,14 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dims, 9 * dims))
 
-    def forward(self, x: torch.Tensor, queries: torch.Tensor, context: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, queries: torch.Tensor, context: torch.Tensor, time: torch.Tensor
+    ) -> torch.Tensor:
         """x, queries [B,Q,C]; context [B,T,C] = encoded views + their positions; time [B,C] -> [B,Q,C]."""
         x = x + queries
-        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.adaLN_modulation(time).chunk(9, dim=1)
+        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = self.adaLN_modulation(time).chunk(
+            9, dim=1
+        )
         y = modulate(self.norm1(x), shift1, scale1)
         x = x + gate1.unsqueeze(1) * self.dropout(self.self_attn(y, y))
         y = modulate(self.norm2(x), shift2, scale2)
@@ -110,7 +116,9 @@ class SparseGenTransformer(nn.Module):
             x = layer(x, position, time)
         return x
 
-    def forward(self, features: torch.Tensor, queries: torch.Tensor, position: torch.Tensor, times: torch.Tensor) -> list[torch.Tensor]:
+    def forward(
+        self, features: torch.Tensor, queries: torch.Tensor, position: torch.Tensor, times: torch.Tensor
+    ) -> list[torch.Tensor]:
         """features, position [B,V,C,h,w]; queries [B,Q,C]; times [B,V] (0..1000) -> [B,Q,C] after each decoder layer.
 
         The decoder is told the time of the last view only, as in the published model: if the last view is a clean one,

@@ -100,7 +100,7 @@ class VisionTransformer(nn.Module):
         dims = config.vit_dims
         self.grid, self.stored_grid = config.feature_grid, config.vit_grid
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
-        self.pos_embed = nn.Parameter(torch.zeros(1, config.vit_grid ** 2 + 1, dims))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.vit_grid**2 + 1, dims))
         # Part of the published weights; masked image modeling is not used here.
         self.mask_token = nn.Parameter(torch.zeros(1, dims), requires_grad=False)
         self.patch_embed = PatchEmbed(12, dims, config.patch_size)
@@ -154,7 +154,11 @@ class ViTExtractor(nn.Module):
         embedding = self.t_embedder(times.reshape(-1))
         if positions is None:
             positions = self.model.position_tokens()
-        chunk = len(flat) if torch.is_grad_enabled() else max(1, CHUNK_TOKENS // (self.grid ** 2 + 1))
-        tokens = torch.cat([self.model(self.prepare(x).to(dtype), c, positions)
-                            for x, c in zip(flat.split(chunk), embedding.split(chunk))])
+        chunk = len(flat) if torch.is_grad_enabled() else max(1, CHUNK_TOKENS // (self.grid**2 + 1))
+        tokens = torch.cat(
+            [
+                self.model(self.prepare(x).to(dtype), c, positions)
+                for x, c in zip(flat.split(chunk), embedding.split(chunk))
+            ]
+        )
         return tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid)).unflatten(0, (batch, count))

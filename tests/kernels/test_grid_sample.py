@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sightline.kernels import grid_sample
 from sightline.kernels.grid_sample import sample_voxels
 from sightline.scene.errors import InputError

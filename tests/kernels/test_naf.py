@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sightline.kernels import naf
 from sightline.kernels.naf import gather_queries, pixels_read, upsample_map, upsample_points, window_start
 from sightline.kernels.projection import sample_map

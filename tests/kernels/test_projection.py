@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sightline.kernels.projection import (
     bilinear_corners,
     distance_from_fov,

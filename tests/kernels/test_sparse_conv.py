@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sightline.kernels import sparse_conv
 from sightline.kernels.sparse_conv import neighbor_map, neighbor_table, submanifold_conv3d
 from sightline.scene.errors import InputError

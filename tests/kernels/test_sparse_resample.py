@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sightline.kernels.sparse_resample import channel_to_space, gather_children, space_to_channel, subdivide
 from sightline.scene.errors import InputError
 from sightline.scene.sparse import MAX_COORDINATE, SparseTensor

@@ -49,7 +49,13 @@ def stub_renderer(means, quats, scales, opacities, colors, viewmats, Ks, width, 
 
 def check_gaussians(ledger, gaussians, tensors, layer: int, atol: float, prefix: str) -> None:
     """Compare one layer's Gaussians with the ``out.layerN.*`` entries."""
-    mine = {"xyz": gaussians.box, "opacity": gaussians.opacities[..., None], "rotation": gaussians.quats,
-            "scale": gaussians.scales, "color": gaussians.colors, "xyz_offset": gaussians.xyz_offset}
+    mine = {
+        "xyz": gaussians.box,
+        "opacity": gaussians.opacities[..., None],
+        "rotation": gaussians.quats,
+        "scale": gaussians.scales,
+        "color": gaussians.colors,
+        "xyz_offset": gaussians.xyz_offset,
+    }
     for name, value in mine.items():
         ledger.close(f"{prefix}.{name}", value, tensors[f"out.layer{layer}.{name}"], atol=atol)

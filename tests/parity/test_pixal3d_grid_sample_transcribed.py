@@ -1,6 +1,7 @@
 """Trilinear voxel attributes against the transcribed sampling kernel."""
 
 import torch
+
 from sightline.kernels.grid_sample import sample_voxels
 from sightline.scene.sparse import SparseTensor
 

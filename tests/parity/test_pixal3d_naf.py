@@ -1,6 +1,7 @@
 """NAF's neighborhood attention, as a whole map and at points, against the released upsampler."""
 
 import torch
+
 from sightline.kernels.naf import gather_queries, pixels_read, upsample_map, upsample_points
 from sightline.kernels.projection import sample_map
 

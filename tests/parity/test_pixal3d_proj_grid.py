@@ -1,6 +1,7 @@
 """Back-projection of a feature map to grid tokens against Pixal3D's ProjGrid."""
 
 import torch
+
 from sightline.kernels.projection import front_camera, front_uv, grid_points, in_view, posed_uv, sample_map
 
 SYSTEM, KIND = "pixal3d", "proj_grid"

@@ -1,6 +1,7 @@
 """Sparse convolution, channel to space and space to channel against TRELLIS.2's blocks."""
 
 import torch
+
 from sightline.kernels.sparse_conv import submanifold_conv3d
 from sightline.kernels.sparse_resample import channel_to_space, space_to_channel
 from sightline.scene.sparse import SparseTensor

@@ -28,7 +28,9 @@ def case(fixture):
     model = load_model(fixture)
     cameras = world_to_camera(given["in.target_Rs"], given["in.target_Ts"])
     clean, noisy = given["in.x_cond"].shape[1], given["in.x"].shape[1]
-    views = assemble_views(model.config, given["in.x_cond"], given["in.x"], cameras, given["in.x_self_condition"], given["in.pose_embed"])
+    views = assemble_views(
+        model.config, given["in.x_cond"], given["in.x"], cameras, given["in.x_self_condition"], given["in.pose_embed"]
+    )
     times = view_times(clean, noisy, given["in.t"])
     keep = recorded.get("in.idxs_to_keep", torch.arange(clean + noisy))
     return model, recorded, given, (views, times, cameras), keep, recorded["in.idxs_to_render"]
@@ -37,7 +39,7 @@ def case(fixture):
 @torch.no_grad()
 def test_pose_channels(case, ledger):
     model, _, given, (_, _, cameras), _, _ = case
-    ours = pose_channels(cameras[:, :given["in.pose_embed"].shape[1]], model.config)
+    ours = pose_channels(cameras[:, : given["in.pose_embed"].shape[1]], model.config)
     ledger.close("pose_channels", ours, given["in.pose_embed"], atol=1e-6)
 
 
@@ -50,18 +52,27 @@ def test_network(case, ledger):
     layers = model(views, times, cameras, keep=keep, layers="all")
     if "mid.vit_features" in recorded:
         ledger.exact("view_times", kept_times, recorded["mid.timesteps"])
-        ledger.close("image_encoder", model.feature_extractor(kept_views, kept_times), recorded["mid.vit_features"], atol=1e-4)
+        ledger.close(
+            "image_encoder", model.feature_extractor(kept_views, kept_times), recorded["mid.vit_features"], atol=1e-4
+        )
         ledger.close("input_proj", model.encode_views(kept_views, kept_times), recorded["mid.input_proj"], atol=1e-4)
         ledger.close("position_embedding", model.embed_positions(kept_cameras), recorded["mid.pos_embed"], atol=1e-3)
         queries = model.embed_queries(views.shape[0]).flatten(0, 1)
         ledger.close("query_embedding", queries, recorded["mid.query_embedding"], atol=1e-5)
-        outputs, expected = torch.stack(model.run_transformer(kept_views, kept_times, kept_cameras)), recorded["mid.transformer_output"]
-        ledger.close("transformer_output", outputs[-len(expected):], expected, atol=1e-4)
-        ledger.exact("anchors", model.reference_points.weight.expand_as(recorded["out.ref_pts"]), recorded["out.ref_pts"])
+        outputs, expected = (
+            torch.stack(model.run_transformer(kept_views, kept_times, kept_cameras)),
+            recorded["mid.transformer_output"],
+        )
+        ledger.close("transformer_output", outputs[-len(expected) :], expected, atol=1e-4)
+        ledger.exact(
+            "anchors", model.reference_points.weight.expand_as(recorded["out.ref_pts"]), recorded["out.ref_pts"]
+        )
     if "out.r_imgs_stub" in recorded:
         for i, gaussians in enumerate(layers):
             check_gaussians(ledger, gaussians, recorded, i, 1e-4, "denoiser")
-            color, alpha = render_views(gaussians, cameras[:, render], model.config, background=background, renderer=stub_renderer)
+            color, alpha = render_views(
+                gaussians, cameras[:, render], model.config, background=background, renderer=stub_renderer
+            )
             ledger.close("denoiser.pictures (stub)", color, recorded["out.r_imgs_stub"][i], atol=1e-4)
             ledger.close("denoiser.silhouettes (stub)", alpha, recorded["out.r_sils_stub"][i], atol=1e-4)
     else:
@@ -77,7 +88,8 @@ def test_cache_changes_nothing(case, ledger):
     model, _, given, (views, times, cameras), _, _ = case
     count = given["in.x_cond"].shape[1]
     whole = model(views, times, cameras)[0]
-    cached = model(views[:, count:], times, cameras, cache=model.cache(views[:, :count], cameras[:, :views.shape[1]]))[0]
+    cached = model(views[:, count:], times, cameras, cache=model.cache(views[:, :count], cameras[:, : views.shape[1]]))[
+        0
+    ]
     ledger.close("cached views", cached.means, whole.means, atol=1e-6)
     ledger.close("cached views", cached.colors, whole.colors, atol=1e-6)
-

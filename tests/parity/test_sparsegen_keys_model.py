@@ -14,4 +14,6 @@ def test_keys_and_shapes(fixture, ledger):
         table.pop(name, None)
     with torch.device("meta"):
         model = SparseGen(SparseGenConfig.from_state_dict(table))
-    ledger.exact("checkpoint.keys and shapes", {key: list(value.shape) for key, value in model.state_dict().items()}, table)
+    ledger.exact(
+        "checkpoint.keys and shapes", {key: list(value.shape) for key, value in model.state_dict().items()}, table
+    )

@@ -28,11 +28,13 @@ def test_sampling(fixture, ledger, cached):
         noise, seen = t[f"n{steps}.in.noise"], []
 
         def record(module, args, kwargs):
-            views, times = args[0][:, args[0].shape[1] - noise.shape[1]:], args[1]
+            views, times = args[0][:, args[0].shape[1] - noise.shape[1] :], args[1]
             seen.append((views[:, :, :3], views[:, :, 9:], times[:, -1]))
 
         with model.register_forward_pre_hook(record, with_kwargs=True):
-            gaussians = sample_gaussians(model, t["cond.x_cond"], inputs, noise, steps=steps, renderer=stub_renderer, cached=cached)
+            gaussians = sample_gaussians(
+                model, t["cond.x_cond"], inputs, noise, steps=steps, renderer=stub_renderer, cached=cached
+            )
         x, self_condition, times = (torch.stack(part) for part in zip(*seen))
         ledger.exact("sampling.network time", times, t[f"n{steps}.time"])
         ledger.close("sampling.x_t", x, t[f"n{steps}.x_t"], atol=5e-4)

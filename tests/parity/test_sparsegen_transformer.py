@@ -20,9 +20,11 @@ SYSTEM, KIND = "sparsegen", "transformer"
 def test_transformer(fixture, ledger):
     t, transformer = fixture.tensors(), load_model(fixture).transformer
     features, position, times = t["in.multi_view_feats"], t["in.pos_embed"], t["in.timesteps"]
-    ledger.close("transformer.encoder", transformer.encode(features, position, times), t["out.encoder_memory"], atol=2e-5)
+    ledger.close(
+        "transformer.encoder", transformer.encode(features, position, times), t["out.encoder_memory"], atol=2e-5
+    )
     outputs = torch.stack(transformer(features, t["in.query_embed"], position, times))
-    ledger.close("transformer.decoder", outputs[-len(t["out.output"]):], t["out.output"], atol=2e-5)
+    ledger.close("transformer.decoder", outputs[-len(t["out.output"]) :], t["out.output"], atol=2e-5)
 
 
 @torch.no_grad()

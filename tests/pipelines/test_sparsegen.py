@@ -7,15 +7,38 @@ import torch
 
 from sightline.models.sparsegen import SparseGen, SparseGenConfig, initialize
 from sightline.pipelines import sparsegen as pipeline
-from sightline.pipelines.sparsegen import (clean_cameras, render_splats, sample_gaussians, sample_sparsegen, virtual_cameras,
-                                           working_memory)
+from sightline.pipelines.sparsegen import (
+    clean_cameras,
+    render_splats,
+    sample_gaussians,
+    sample_sparsegen,
+    virtual_cameras,
+    working_memory,
+)
 from sightline.scene.cameras import Cameras, orbit
 from sightline.scene.errors import InputError
 from sightline.scene.frames import rotation_about_z
 
-CONFIG = SparseGenConfig(embed_dims=16, depth_num=4, num_query=8, num_gs_per_query=3, num_encoder_layers=1, num_decoder_layers=2,
-                         num_heads=2, ffn_dims=32, head_sets=2, vit_dims=12, vit_depth=1, vit_heads=3, vit_mlp_dims=24, vit_grid=2,
-                         patch_size=8, image_size=16, input_size=16, ray_convention="centered")
+CONFIG = SparseGenConfig(
+    embed_dims=16,
+    depth_num=4,
+    num_query=8,
+    num_gs_per_query=3,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    num_heads=2,
+    ffn_dims=32,
+    head_sets=2,
+    vit_dims=12,
+    vit_depth=1,
+    vit_heads=3,
+    vit_mlp_dims=24,
+    vit_grid=2,
+    patch_size=8,
+    image_size=16,
+    input_size=16,
+    ray_convention="centered",
+)
 FIELDS = ("means", "scales", "quats", "opacities", "sh")
 
 
@@ -104,8 +127,10 @@ def test_only_the_last_layer_is_decoded_and_only_virtual_views_are_drawn(model):
         drawn.append(args[5].shape[1])
         return rasterize(*args)
 
-    with model.gs_decoder[0]["xyz"].register_forward_pre_hook(lambda module, args: decoded.append(0)), \
-            model.gs_decoder[1]["xyz"].register_forward_pre_hook(lambda module, args: decoded.append(1)):
+    with (
+        model.gs_decoder[0]["xyz"].register_forward_pre_hook(lambda module, args: decoded.append(0)),
+        model.gs_decoder[1]["xyz"].register_forward_pre_hook(lambda module, args: decoded.append(1)),
+    ):
         sample_sparsegen(model, images(2), cameras([0, 90]), cameras([180, 270, 300]), steps=3, renderer=renderer)
     assert decoded == [1, 1, 1] and drawn == [3, 3]
 
@@ -115,7 +140,14 @@ def test_callback_counts_steps_and_may_stop(model):
     sample_sparsegen(model, images(), steps=4, callback=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     seen.clear()
-    sample_sparsegen(model, images(), cameras([0]), cameras([0])[:0], steps=4, callback=lambda done, total: seen.append((done, total)))
+    sample_sparsegen(
+        model,
+        images(),
+        cameras([0]),
+        cameras([0])[:0],
+        steps=4,
+        callback=lambda done, total: seen.append((done, total)),
+    )
     assert seen == [(1, 1)]
 
     def stop(done, total):
@@ -172,7 +204,9 @@ def test_virtual_cameras_go_round():
 
 def test_rendering_is_a_separate_step(model):
     splats, seen = sample_sparsegen(model, images()), []
-    out = render_splats(splats, cameras([0, 120, 240]).resized(24, 24), callback=lambda done, total: seen.append((done, total)))
+    out = render_splats(
+        splats, cameras([0, 120, 240]).resized(24, 24), callback=lambda done, total: seen.append((done, total))
+    )
     assert out.color.shape == (3, 24, 24, 3) and out.alpha.shape == out.depth.shape == (3, 24, 24)
     assert seen == [(1, 3), (2, 3), (3, 3)]
     bare = render_splats(splats, cameras([0, 120, 240]).resized(24, 24), background=None)
@@ -183,12 +217,22 @@ NAN = torch.full((1, 3, 16, 16), 0.5)
 NAN[0, 1, 2, 3] = math.nan
 
 
-@pytest.mark.parametrize("given, words", [
-    (torch.zeros(0, 3, 16, 16), "`images`"), (torch.zeros(1, 3, 0, 0), "empty"), (torch.zeros(1, 4, 16, 16), "4 channels"),
-    (torch.zeros(3, 16, 16), "`images`"), (torch.zeros(7, 3, 16, 16), "7 pictures"), (NAN, "NaN"), (NAN.nan_to_num(math.inf), "infinit"),
-    (torch.full((1, 3, 16, 16), -0.5), r"\[0, 1\]"), (torch.full((1, 3, 16, 16), 200.0), r"\[0, 1\]"), (torch.zeros(1, 3, 16, 20), "square"),
-    (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "floats"),
-])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (torch.zeros(0, 3, 16, 16), "`images`"),
+        (torch.zeros(1, 3, 0, 0), "empty"),
+        (torch.zeros(1, 4, 16, 16), "4 channels"),
+        (torch.zeros(3, 16, 16), "`images`"),
+        (torch.zeros(7, 3, 16, 16), "7 pictures"),
+        (NAN, "NaN"),
+        (NAN.nan_to_num(math.inf), "infinit"),
+        (torch.full((1, 3, 16, 16), -0.5), r"\[0, 1\]"),
+        (torch.full((1, 3, 16, 16), 200.0), r"\[0, 1\]"),
+        (torch.zeros(1, 3, 16, 20), "square"),
+        (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "floats"),
+    ],
+)
 def test_bad_pictures(model, given, words):
     with pytest.raises(InputError, match=words) as caught:
         sample_sparsegen(model, given, cameras([0] * max(1, len(given))))

@@ -7,7 +7,13 @@ import torch
 
 from sightline.models.sparsegen import load_sparsegen
 from sightline.models.sparsegen.weights import EMBEDDED_PATH, TINY
-from sightline.pipelines.sparsegen import clean_cameras, prepare_images, render_splats, sample_sparsegen, virtual_cameras
+from sightline.pipelines.sparsegen import (
+    clean_cameras,
+    prepare_images,
+    render_splats,
+    sample_sparsegen,
+    virtual_cameras,
+)
 from sightline.scene.images import read_rgba
 from sightline.scene.views import composite
 

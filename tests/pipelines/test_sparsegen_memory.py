@@ -50,8 +50,13 @@ def test_full_size_one_step_within_bounds(tmp_path):
     path = tmp_path / "full.safetensors"
     try:
         synthesize(path)
-        result = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, timeout=600,
-                                env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+        result = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        )
     finally:
         path.unlink(missing_ok=True)
     assert result.returncode == 0, result.stderr

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sightline.scene.errors import InputError
 from sightline.scene.sparse import AXIS_STEPS, MAX_COORDINATE, SparseTensor, check_coords, pack_coords, unpack_coords
 

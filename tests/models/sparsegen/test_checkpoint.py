@@ -15,14 +15,41 @@ from sightline.models.sparsegen import SparseGen, SparseGenConfig, convert, init
 from sightline.models.sparsegen.checkpoint import METADATA_KEY, PREFIX
 from sightline.scene.errors import InputError
 
-CONFIG = SparseGenConfig(embed_dims=16, depth_num=4, num_query=6, num_gs_per_query=2, num_encoder_layers=1, num_decoder_layers=2,
-                         num_heads=2, ffn_dims=32, head_sets=2, vit_dims=12, vit_depth=1, vit_heads=6, vit_mlp_dims=24, vit_grid=3,
-                         patch_size=14, image_size=224, input_size=16)
+CONFIG = SparseGenConfig(
+    embed_dims=16,
+    depth_num=4,
+    num_query=6,
+    num_gs_per_query=2,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    num_heads=2,
+    ffn_dims=32,
+    head_sets=2,
+    vit_dims=12,
+    vit_depth=1,
+    vit_heads=6,
+    vit_mlp_dims=24,
+    vit_grid=3,
+    patch_size=14,
+    image_size=224,
+    input_size=16,
+)
 HYDRA = {
     "data": {"input_size": [16, 16], "normalize_pose": True},
-    "model": {"type": "query", "embed_dims": 16, "depth_num": 4, "num_query": 6, "num_gs_per_query": 2, "num_encoder_layers": 1,
-              "num_decoder_layers": 2, "num_heads": 2, "return_intermediate": True, "max_scale": 0.1, "querty_init": "trunc_normal",
-              "position_range": [-0.6, -0.6, -0.6, 0.6, 0.6, 0.6]},
+    "model": {
+        "type": "query",
+        "embed_dims": 16,
+        "depth_num": 4,
+        "num_query": 6,
+        "num_gs_per_query": 2,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 2,
+        "num_heads": 2,
+        "return_intermediate": True,
+        "max_scale": 0.1,
+        "querty_init": "trunc_normal",
+        "position_range": [-0.6, -0.6, -0.6, 0.6, 0.6, 0.6],
+    },
     "render": {"fov": 51.98948897809546, "znear": 0.8, "zfar": 1.8},
 }
 
@@ -34,10 +61,16 @@ def model():
 
 def published(folder: Path, state: dict, **more) -> Path:
     """Write a folder as the official trainer does."""
-    buffers = {"position_range": torch.tensor(CONFIG.position_range), "renderer.background_color": torch.ones(3),
-               "renderer.position_range": torch.tensor(CONFIG.position_range)}
-    content = {"diffuser": {PREFIX + key: value for key, value in (buffers | state).items()}, "iteration": 12,
-               "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"betas": (0.9, 0.99), "lr": 1e-3}]}} | more
+    buffers = {
+        "position_range": torch.tensor(CONFIG.position_range),
+        "renderer.background_color": torch.ones(3),
+        "renderer.position_range": torch.tensor(CONFIG.position_range),
+    }
+    content = {
+        "diffuser": {PREFIX + key: value for key, value in (buffers | state).items()},
+        "iteration": 12,
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"betas": (0.9, 0.99), "lr": 1e-3}]},
+    } | more
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(HYDRA))
     torch.save(content, folder / "model.pth")
@@ -117,9 +150,19 @@ def refused(path, *words, **options):
 def test_missing_foreign_and_misshapen_keys_are_all_named(model, tmp_path):
     state = model.state_dict()
     del state["input_proj.bias"], state["gs_decoder.1.color.4.weight"]
-    state |= {"lora.up": torch.zeros(1), "query_embedding.0.bias": torch.zeros(3), "adapt_pos3d.0.bias": torch.zeros(64, dtype=torch.int64)}
-    refused(published(tmp_path / "run", state), "model.pth", "2 missing: input_proj.bias, gs_decoder.1.color.4.weight", "1 foreign: lora.up",
-            "query_embedding.0.bias is (3,) instead of (16,)", "adapt_pos3d.0.bias holds int64")
+    state |= {
+        "lora.up": torch.zeros(1),
+        "query_embedding.0.bias": torch.zeros(3),
+        "adapt_pos3d.0.bias": torch.zeros(64, dtype=torch.int64),
+    }
+    refused(
+        published(tmp_path / "run", state),
+        "model.pth",
+        "2 missing: input_proj.bias, gs_decoder.1.color.4.weight",
+        "1 foreign: lora.up",
+        "query_embedding.0.bias is (3,) instead of (16,)",
+        "adapt_pos3d.0.bias holds int64",
+    )
 
 
 def test_long_lists_are_capped_with_a_count(model, tmp_path):
@@ -130,7 +173,10 @@ def test_long_lists_are_capped_with_a_count(model, tmp_path):
 
 
 def test_wrong_architecture(tmp_path):
-    save_file({"model.diffusion_model.input_blocks.0.weight": torch.zeros(4, 4), "vae.x": torch.zeros(2)}, tmp_path / "sd.safetensors")
+    save_file(
+        {"model.diffusion_model.input_blocks.0.weight": torch.zeros(4, 4), "vae.x": torch.zeros(2)},
+        tmp_path / "sd.safetensors",
+    )
     refused(tmp_path / "sd.safetensors", "sd.safetensors", "missing", "2 foreign", "does not fit SparseGen")
 
 
@@ -157,7 +203,11 @@ def test_pickle_with_foreign_globals_is_not_run(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize("keep", [0, 1, 7, 100, 0.5, 0.999])
 @pytest.mark.parametrize("kind", ["model.pth", "m.safetensors"])
 def test_cut_short(model, tmp_path, kind, keep):
-    path = published(tmp_path / "run", model.state_dict()) if kind == "model.pth" else save_sparsegen(model, tmp_path / kind)
+    path = (
+        published(tmp_path / "run", model.state_dict())
+        if kind == "model.pth"
+        else save_sparsegen(model, tmp_path / kind)
+    )
     data = path.read_bytes()
     path.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
     refused(path, kind, "cut short")
@@ -166,7 +216,7 @@ def test_cut_short(model, tmp_path, kind, keep):
 def test_damaged_archive(model, tmp_path):
     path = published(tmp_path / "run", model.state_dict())
     data = bytearray(path.read_bytes())
-    data[len(data) // 3: len(data) // 3 + 4000] = bytes(4000)
+    data[len(data) // 3 : len(data) // 3 + 4000] = bytes(4000)
     data[-400:-200] = bytes(200)
     path.write_bytes(bytes(data))
     refused(path, "model.pth")
@@ -184,8 +234,16 @@ def test_tensors_of_another_layout(tmp_path, content):
     refused(tmp_path / "other.pth", "other.pth", "not a SparseGen checkpoint")
 
 
-@pytest.mark.parametrize("text, word", [("model: [", "YAML"), ("!!python/object/apply:os.mkdir [x]", "YAML"), ("model: 3", "model"), ("\x00\xff", "YAML"),
-                                        ("a: &a [x]\nmodel: {embed_dims: *a}", "embed_dims")])
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("model: [", "YAML"),
+        ("!!python/object/apply:os.mkdir [x]", "YAML"),
+        ("model: 3", "model"),
+        ("\x00\xff", "YAML"),
+        ("a: &a [x]\nmodel: {embed_dims: *a}", "embed_dims"),
+    ],
+)
 def test_bad_configuration_beside(model, tmp_path, text, word):
     path = published(tmp_path / "run", model.state_dict())
     (path.parent / ".hydra" / "config.yaml").write_text(text, encoding="latin-1")

@@ -9,9 +9,25 @@ from sightline.models.sparsegen import SparseGen, SparseGenConfig
 from sightline.models.sparsegen.config import hydra_values, shape_values
 from sightline.scene.errors import InputError
 
-TINY = dict(embed_dims=16, depth_num=4, num_query=6, num_gs_per_query=2, num_encoder_layers=1, num_decoder_layers=2, num_heads=2,
-            ffn_dims=32, head_sets=2, vit_dims=12, vit_depth=1, vit_heads=3, vit_mlp_dims=24, vit_grid=3, patch_size=8,
-            image_size=32, input_size=16)
+TINY = dict(
+    embed_dims=16,
+    depth_num=4,
+    num_query=6,
+    num_gs_per_query=2,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    num_heads=2,
+    ffn_dims=32,
+    head_sets=2,
+    vit_dims=12,
+    vit_depth=1,
+    vit_heads=3,
+    vit_mlp_dims=24,
+    vit_grid=3,
+    patch_size=8,
+    image_size=32,
+    input_size=16,
+)
 
 
 def shapes(config):
@@ -19,7 +35,9 @@ def shapes(config):
         return {key: tuple(value.shape) for key, value in SparseGen(config).state_dict().items()}
 
 
-@pytest.mark.parametrize("change", [{}, {"head_sets": 1}, {"vit_grid": 4}, {"embed_dims": 24, "num_query": 1, "num_gs_per_query": 5}])
+@pytest.mark.parametrize(
+    "change", [{}, {"head_sets": 1}, {"vit_grid": 4}, {"embed_dims": 24, "num_query": 1, "num_gs_per_query": 5}]
+)
 def test_shapes_tell_every_size(change):
     config = SparseGenConfig(**TINY | change)
     unseen = {name: getattr(config, name) for name in ("num_heads", "vit_heads", "image_size", "input_size")}
@@ -46,8 +64,15 @@ def test_dict_round_trip():
 def test_hydra_options():
     cfg = {
         "data": {"input_size": [64, 64], "normalize_pose": False},
-        "model": {"type": "query", "embed_dims": 32, "num_decoder_layers": 3, "return_intermediate": False, "querty_init": "uniform",
-                  "max_scale": 0.2, "diffuser": {"steps": 500, "type": "RF"}},
+        "model": {
+            "type": "query",
+            "embed_dims": 32,
+            "num_decoder_layers": 3,
+            "return_intermediate": False,
+            "querty_init": "uniform",
+            "max_scale": 0.2,
+            "diffuser": {"steps": 500, "type": "RF"},
+        },
         "render": {"fov": 40, "znear": 1, "zfar": 3.5, "aspect_ratio": 1},
     }
     config = SparseGenConfig.from_hydra(cfg, vit_dims=96)
@@ -55,31 +80,42 @@ def test_hydra_options():
     assert (config.fov, config.zfar, config.max_scale, config.train_steps, config.vit_dims) == (40, 3.5, 0.2, 500, 96)
 
 
-@pytest.mark.parametrize("cfg, named", [
-    (None, "model"),
-    ({"model": []}, "model"),
-    ({"model": {"type": "volume"}}, "volume"),
-    ({"model": {}, "data": {"input_size": [128, 64]}}, "input_size"),
-    ({"model": {"embed_dims": "512; rm"}}, "embed_dims"),
-    ({"model": {"num_heads": 7}}, "num_heads"),
-    ({"model": {"position_range": [0, 0, 0, 1, 1]}}, "position_range"),
-    ({"model": {"position_range": 3}}, "position_range"),
-    ({"model": {"max_scale": float("nan")}}, "max_scale"),
-    ({"model": {"num_decoder_layers": 10**6}}, "num_decoder_layers"),
-    ({"model": {}, "render": {"fov": 190}}, "fov"),
-    ({"model": {}, "render": {"znear": 2, "zfar": 1}}, "znear"),
-    ({"model": {}, "render": 5}, "render"),
-])
+@pytest.mark.parametrize(
+    "cfg, named",
+    [
+        (None, "model"),
+        ({"model": []}, "model"),
+        ({"model": {"type": "volume"}}, "volume"),
+        ({"model": {}, "data": {"input_size": [128, 64]}}, "input_size"),
+        ({"model": {"embed_dims": "512; rm"}}, "embed_dims"),
+        ({"model": {"num_heads": 7}}, "num_heads"),
+        ({"model": {"position_range": [0, 0, 0, 1, 1]}}, "position_range"),
+        ({"model": {"position_range": 3}}, "position_range"),
+        ({"model": {"max_scale": float("nan")}}, "max_scale"),
+        ({"model": {"num_decoder_layers": 10**6}}, "num_decoder_layers"),
+        ({"model": {}, "render": {"fov": 190}}, "fov"),
+        ({"model": {}, "render": {"znear": 2, "zfar": 1}}, "znear"),
+        ({"model": {}, "render": 5}, "render"),
+    ],
+)
 def test_bad_training_configuration(cfg, named):
     with pytest.raises(InputError, match=named):
         SparseGenConfig.from_hydra(cfg)
 
 
-@pytest.mark.parametrize("change, named", [
-    ({"ray_convention": "diagonal"}, "ray_convention"), ({"patch_size": 9}, "patch_size"), ({"vit_heads": 5}, "vit_heads"),
-    ({"head_sets": 3}, "head_sets"), ({"embed_dims": True}, "embed_dims"), ({"query_init": "ones"}, "query_init"),
-    ({"virtual_views": -1}, "virtual_views"), ({"depth_num": 0}, "depth_num"),
-])
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"ray_convention": "diagonal"}, "ray_convention"),
+        ({"patch_size": 9}, "patch_size"),
+        ({"vit_heads": 5}, "vit_heads"),
+        ({"head_sets": 3}, "head_sets"),
+        ({"embed_dims": True}, "embed_dims"),
+        ({"query_init": "ones"}, "query_init"),
+        ({"virtual_views": -1}, "virtual_views"),
+        ({"depth_num": 0}, "depth_num"),
+    ],
+)
 def test_bad_options(change, named):
     with pytest.raises(InputError, match=named):
         SparseGenConfig(**TINY | {"num_decoder_layers": 2} | change)

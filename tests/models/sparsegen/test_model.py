@@ -5,16 +5,41 @@ import math
 import pytest
 import torch
 
-from sightline.models.sparsegen import (SparseGen, SparseGenConfig, assemble_views, initialize, pose_channels, render_views,
-                                        training_schedule, sampling_schedule, view_times)
-from sightline.models.sparsegen import vit
+from sightline.models.sparsegen import (
+    SparseGen,
+    SparseGenConfig,
+    assemble_views,
+    initialize,
+    pose_channels,
+    render_views,
+    sampling_schedule,
+    training_schedule,
+    view_times,
+    vit,
+)
 from sightline.models.sparsegen.embeddings import frustum_logits
 from sightline.scene.cameras import orbit
 from sightline.scene.errors import InputError
 
-SMALL = SparseGenConfig(embed_dims=16, depth_num=4, num_query=6, num_gs_per_query=2, num_encoder_layers=1, num_decoder_layers=3,
-                        num_heads=2, ffn_dims=32, head_sets=3, vit_dims=12, vit_depth=2, vit_heads=3, vit_mlp_dims=24, vit_grid=3,
-                        patch_size=8, image_size=32, input_size=16)
+SMALL = SparseGenConfig(
+    embed_dims=16,
+    depth_num=4,
+    num_query=6,
+    num_gs_per_query=2,
+    num_encoder_layers=1,
+    num_decoder_layers=3,
+    num_heads=2,
+    ffn_dims=32,
+    head_sets=3,
+    vit_dims=12,
+    vit_depth=2,
+    vit_heads=3,
+    vit_mlp_dims=24,
+    vit_grid=3,
+    patch_size=8,
+    image_size=32,
+    input_size=16,
+)
 
 
 @pytest.fixture
@@ -25,7 +50,9 @@ def model():
 def inputs(config=SMALL, batch=2, clean=1, noisy=2, seed=0):
     g = torch.Generator().manual_seed(seed)
     count, size = clean + noisy, config.input_size
-    cameras = orbit([40.0 * i for i in range(batch * count)], 20, 1.3, config.fov, size, size).world_to_camera.view(batch, count, 4, 4)
+    cameras = orbit([40.0 * i for i in range(batch * count)], 20, 1.3, config.fov, size, size).world_to_camera.view(
+        batch, count, 4, 4
+    )
     images = torch.rand(batch, count, 3, size, size, generator=g) * 2 - 1
     views = assemble_views(config, images[:, :clean], images[:, clean:], cameras)
     return views, view_times(clean, noisy, torch.tensor([500.0, 20.0])[:batch]), cameras
@@ -113,10 +140,20 @@ def test_gradients_reach_every_weight(model):
     for p in model.parameters():  # adaptive layers start at zero and let nothing through to the time embedding
         p.data += 0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
     model.train()
-    total = sum(g.means.square().sum() + g.scales.sum() + g.colors.sum() + g.opacities.sum() + (g.quats * g.quats.new_tensor([1, 2, 3, 4])).sum()
-                for g in model(views, times, cameras, layers="all"))
+    total = sum(
+        g.means.square().sum()
+        + g.scales.sum()
+        + g.colors.sum()
+        + g.opacities.sum()
+        + (g.quats * g.quats.new_tensor([1, 2, 3, 4])).sum()
+        for g in model(views, times, cameras, layers="all")
+    )
     total.backward()
-    silent = [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)]
+    silent = [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)
+    ]
     # a constant added to all keys of an attention changes nothing
     silent = [name for name in silent if not name.endswith("k_proj.bias")]
     assert silent == [] and views.grad.abs().sum() > 0
