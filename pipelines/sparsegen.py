@@ -77,7 +77,8 @@ def sample_sparsegen(
         cameras_clean = clean_cameras([0.0], config.fov, config.input_size)
     if len(cameras_clean) != len(clean):
         raise InputError(
-            f"There are {len(clean)} pictures but {len(cameras_clean)} cameras for them; give one camera for each picture."
+            f"There are {len(clean)} pictures but {len(cameras_clean)} cameras for them; "
+            "give one camera for each picture."
         )
     check_cameras(cameras_clean, "cameras_clean", config.fov)
     if cameras_virtual is None:
@@ -87,12 +88,14 @@ def sample_sparsegen(
     if noise is None:
         if not 0 <= noise_scale < math.inf or not 0 <= seed < 1 << 64:
             raise InputError(
-                f"`noise_scale` is {noise_scale} and `seed` {seed}; a number from 0 and a whole number below 2^64 are needed."
+                f"`noise_scale` is {noise_scale} and `seed` {seed}; "
+                "a number from 0 and a whole number below 2^64 are needed."
             )
         noise = noise_scale * torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))[0]
     elif tuple(noise.shape) != shape or not torch.isfinite(noise).all():
         raise InputError(
-            f"`noise` has shape {list(noise.shape)}; {list(shape)} finite numbers are needed, one picture per virtual camera."
+            f"`noise` has shape {list(noise.shape)}; "
+            f"{list(shape)} finite numbers are needed, one picture per virtual camera."
         )
     turn = first_azimuth(cameras_clean) if config.align_first_view else 0.0
     known = [
@@ -129,8 +132,8 @@ def sample_gaussians(
     """Gaussians of B objects.
 
     `clean` [B,Nc,3,S,S] in [-1,1], `world_to_camera` [B,Nc+Nn,4,4] OpenCV float32, clean views first, `noise`
-    [B,Nn,3,S,S] standard normal; float32 on the model's device. `cached=False` encodes the clean views and the positions
-    anew in each step, as the published sampler does; the result is the same. `preview` sees the first object.
+    [B,Nn,3,S,S] standard normal; float32 on the model's device. `cached=False` encodes the clean views and the
+    positions anew in each step, as the published sampler does; the result is the same. `preview` sees the first object.
     """
     config = model.config
     sampling_schedule(steps, config.train_steps)  # refuses a wrong number of steps before anything is computed
@@ -192,7 +195,9 @@ def rectified_flow(
 
 
 def working_memory(config, views: int) -> int:
-    """Bytes that sampling with `views` views, clean and virtual, needs beside the weights: a generous estimate for hosts."""
+    """Bytes that sampling with `views` views, clean and virtual, needs beside the weights:
+    a generous estimate for hosts.
+    """
     tokens = views * (config.feature_grid**2 + 1)
     widths = (
         12 * config.vit_dims
@@ -213,7 +218,8 @@ def render_splats(
     backend: str = "auto",
     callback: Callback | None = None,
 ) -> Render:
-    """Pictures of `splats` from `cameras`, a separate step: color [V,H,W,3], alpha [V,H,W], depth [V,H,W], on the cameras' device.
+    """Pictures of `splats` from `cameras`, a separate step: color [V,H,W,3], alpha [V,H,W], depth [V,H,W], on the
+    cameras' device.
 
     `kernels.splat.render_splats`, on white unless `background` says otherwise (an RGB color in [0,1]; None leaves the
     colors premultiplied by alpha).
@@ -230,12 +236,15 @@ def clean_cameras(
     elevation: float | Sequence[float] = ELEVATION,
     radius: float = RADIUS,
 ) -> Cameras:
-    """Cameras of pictures whose azimuths (degrees, relative to the first picture's) are known: an orbit around the origin."""
+    """Cameras of pictures whose azimuths (degrees, relative to the first picture's) are known:
+    an orbit around the origin.
+    """
     return orbit(list(azimuths), elevation, radius, fov, size, size)
 
 
 def virtual_cameras(cameras: Cameras, count: int = 3) -> Cameras:
-    """`count` cameras spread evenly around the world's Z axis, starting from the first of `cameras`, at its height and distance.
+    """`count` cameras spread evenly around the world's Z axis, starting from the first of `cameras`,
+    at its height and distance.
 
     They look at the origin and share its picture size and field of view.
     """
@@ -264,12 +273,14 @@ def prepare_images(images: torch.Tensor, size: int) -> torch.Tensor:
         raise InputError(f"`images` has {images.shape[1]} channels; RGB pictures [views, 3, height, width] are needed.")
     if images.ndim == 4 and len(images) > MAX_CLEAN_VIEWS:
         raise InputError(
-            f"`images` holds {len(images)} pictures; SparseGen takes 1 to {MAX_CLEAN_VIEWS}, further cameras can be virtual views."
+            f"`images` holds {len(images)} pictures; "
+            f"SparseGen takes 1 to {MAX_CLEAN_VIEWS}, further cameras can be virtual views."
         )
     checked = check_images(images)
     if not images.is_floating_point() or float(images.max()) > 1.01 or float(images.min()) < -0.01:
         raise InputError(
-            f"`images` has values from {float(images.min()):.3g} to {float(images.max()):.3g}; colors must be floats in [0, 1]."
+            f"`images` has values from {float(images.min()):.3g} to {float(images.max()):.3g}; "
+            "colors must be floats in [0, 1]."
         )
     images = checked
     height, width = images.shape[-2:]

@@ -111,8 +111,9 @@ def _official_sampling(case: dict):
 def _official_network(config, state: dict, draws: bool):
     """The network class of the checkout at $SPARSEGEN_PATH, holding `state`.
 
-    What it needs from elsewhere is replaced by the least that serves: PyTorch3D's camera by its formula, gsplat (CUDA only)
-    by our rasterizer where it `draws`, the DINOv2 body (fetched from torch.hub there) by ours of the same operations.
+    What it needs from elsewhere is replaced by the least that serves: PyTorch3D's camera by its formula, gsplat (CUDA
+    only) by our rasterizer where it `draws`, the DINOv2 body (fetched from torch.hub there) by ours of the same
+    operations.
     """
     import torch
 
@@ -121,7 +122,8 @@ def _official_network(config, state: dict, draws: bool):
         raise Missing("set SPARSEGEN_PATH to a checkout of github.com/Pixtella/SparseGen")
     if not (Path(folder) / "model" / "spgen_model.py").is_file():
         raise Missing(
-            f"SPARSEGEN_PATH is {folder}, which has no model/spgen_model.py; a checkout of github.com/Pixtella/SparseGen is needed"
+            f"SPARSEGEN_PATH is {folder}, which has no model/spgen_model.py; "
+            "a checkout of github.com/Pixtella/SparseGen is needed"
         )
     opponents.library("torchvision")
     renderer = types.ModuleType("pytorch3d.renderer")

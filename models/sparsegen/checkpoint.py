@@ -24,7 +24,9 @@ SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class LoadInfo:
-    """What was loaded: file, its format, the configuration, parameter count, training iteration where stated, other metadata."""
+    """What was loaded: file, its format, the configuration, parameter count, training iteration where stated,
+    other metadata.
+    """
 
     path: Path
     format: str
@@ -43,14 +45,16 @@ def load_sparsegen(
 ) -> tuple[SparseGen, LoadInfo]:
     """A SparseGen network in eval mode with the weights of `source`.
 
-    `source`: ``"sparsegen-tiny"`` (embedded), a published ``model.pth`` (or its folder) with ``.hydra/config.yaml`` beside
-    it, or a safetensors file. `config` overrides what the files say. On a CPU float32 weights stay mapped from the file.
-    Raises InputError in one sentence: file absent, cut short, not weights, a pickle that wants more than tensors, or keys
-    that are missing, foreign or of the wrong shape.
+    `source`: ``"sparsegen-tiny"`` (embedded), a published ``model.pth`` (or its folder) with ``.hydra/config.yaml``
+    beside it, or a safetensors file. `config` overrides what the files say. On a CPU float32 weights stay mapped from
+    the file.
+    Raises InputError in one sentence: file absent, cut short, not weights, a pickle that wants more than tensors, or
+    keys that are missing, foreign or of the wrong shape.
     """
     if str(source) == PUBLISHED.name and not Path(source).exists():
         raise InputError(
-            f"The weights {PUBLISHED.name} have to be fetched first, from {PUBLISHED.source}; then give the path of their model.pth."
+            f"The weights {PUBLISHED.name} have to be fetched first, from {PUBLISHED.source}; "
+            "then give the path of their model.pth."
         )
     path = EMBEDDED_PATH if str(source) == EMBEDDED else Path(source)
     state, stated, info = read_checkpoint(path)
@@ -97,7 +101,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict]:
 
 
 def check_keys(found: dict, wanted: dict[str, tuple], name: str) -> None:
-    """Compare a state dict with a key -> shape table; one InputError sentence names missing, foreign and misshapen keys."""
+    """Compare a state dict with a key -> shape table;
+    one InputError sentence names missing, foreign and misshapen keys.
+    """
     missing = [key for key in wanted if key not in found]
     foreign = [str(key) for key in found if key not in wanted]
     shapes = [
@@ -122,7 +128,8 @@ def check_keys(found: dict, wanted: dict[str, tuple], name: str) -> None:
     ]
     if parts:
         raise InputError(
-            f"{name} does not fit SparseGen (keys {'; '.join(parts)}); load SparseGen weights and their own configuration."
+            f"{name} does not fit SparseGen (keys {'; '.join(parts)}); "
+            "load SparseGen weights and their own configuration."
         )
 
 
@@ -210,7 +217,8 @@ def _read_torch(path):
         wants = re.search(r"GLOBAL (\S+)", str(error))
         what = f"asks for {wants[1]}" if wants else "holds more than tensors"
         raise InputError(
-            f"{path.name} {what}, which tensors do not need; nothing in it was run: use the published file or safetensors."
+            f"{path.name} {what}, which tensors do not need; "
+            "nothing in it was run: use the published file or safetensors."
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(
@@ -222,7 +230,8 @@ def _read_torch(path):
     others = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise InputError(
-            f"{path.name} holds {len(others)} entries that are no tensors ({_some(others)}); it is not a SparseGen checkpoint."
+            f"{path.name} holds {len(others)} entries that are no tensors ({_some(others)}); "
+            "it is not a SparseGen checkpoint."
         )
     iteration = content.get("iteration") if "diffuser" in content else None
     state, ranges = _strip(state)

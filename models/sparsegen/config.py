@@ -27,10 +27,10 @@ class SparseGenConfig:
     """Everything a SparseGen network is built from; the defaults are the published model (111.8 M parameters).
 
     Lengths are in world units, ``fov`` in degrees (horizontal = vertical), ``position_range`` is the world box
-    (min xyz, max xyz) that the anchors live in, ``znear``/``zfar`` bound the depths at which feature cells are placed in 3D.
-    ``ray_convention="reference"`` keeps the off-center ray directions the published weights were trained with,
-    ``"centered"`` is the pinhole ray through the pixel center. ``head_sets`` is the number of Gaussian head sets:
-    one per decoder layer, or 1 (the last layer only). ``virtual_views`` is how many views without a picture a sampler adds
+    (min xyz, max xyz) that the anchors live in, ``znear``/``zfar`` bound the depths at which feature cells are placed
+    in 3D. ``ray_convention="reference"`` keeps the off-center ray directions the published weights were trained with,
+    ``"centered"`` is the pinhole ray through the pixel center. ``head_sets`` is the number of Gaussian head sets: one
+    per decoder layer, or 1 (the last layer only). ``virtual_views`` is how many views without a picture a sampler adds
     when none are given. ``align_first_view``: the weights know objects only with the first clean view at azimuth 0, so
     the world is turned about Z for them (and the result back).
     """
@@ -96,7 +96,8 @@ class SparseGenConfig:
                 )
         if not isinstance(self.virtual_views, int) or not 0 <= self.virtual_views <= 64:
             raise InputError(
-                f"`virtual_views` of the SparseGen configuration is {self.virtual_views!r}; it must be a number from 0 to 64."
+                f"`virtual_views` of the SparseGen configuration is {self.virtual_views!r}; "
+                "it must be a number from 0 to 64."
             )
         if self.embed_dims % 4 or self.embed_dims % self.num_heads:
             raise InputError(
@@ -110,7 +111,8 @@ class SparseGenConfig:
             )
         if self.head_sets not in (1, self.num_decoder_layers):
             raise InputError(
-                f"`head_sets` is {self.head_sets}; it must be 1 or the number of decoder layers ({self.num_decoder_layers})."
+                f"`head_sets` is {self.head_sets}; "
+                f"it must be 1 or the number of decoder layers ({self.num_decoder_layers})."
             )
         if self.ray_convention not in RAY_CONVENTIONS:
             raise InputError(
@@ -140,7 +142,9 @@ class SparseGenConfig:
         return (size or self.input_size) / (2 * math.tan(math.radians(self.fov) / 2))
 
     def intrinsics(self, size: int | None = None) -> torch.Tensor:
-        """The [3,3] float32 pinhole matrix, in pixels, of a square picture of `size` (default ``input_size``) pixels."""
+        """The [3,3] float32 pinhole matrix, in pixels, of a square picture
+        of `size` (default ``input_size``) pixels.
+        """
         size = size or self.input_size
         focal = self.focal(size)
         return torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]], dtype=torch.float32)
@@ -167,9 +171,9 @@ class SparseGenConfig:
     def from_state_dict(cls, shapes: dict, known: dict | None = None) -> "SparseGenConfig":
         """The configuration whose network has the given key -> shape table.
 
-        `shapes` maps key names (without ``reconstructor.``) to shapes or tensors. `known` holds options stated elsewhere and
-        wins; widths, depths and counts it lacks are read off the shapes; what shapes cannot tell (heads, field of view,
-        depths, scale limit, ray convention, picture sizes) is else as in the published model.
+        `shapes` maps key names (without ``reconstructor.``) to shapes or tensors. `known` holds options stated
+        elsewhere and wins; widths, depths and counts it lacks are read off the shapes; what shapes cannot tell (heads,
+        field of view, depths, scale limit, ray convention, picture sizes) is else as in the published model.
         """
         return cls(**shape_values(shapes) | _known(known or {}))
 
@@ -218,7 +222,8 @@ def hydra_values(cfg: dict) -> dict:
     model, data, render = (cfg.get(section) or {} for section in ("model", "data", "render"))
     if not isinstance(data, dict) or not isinstance(render, dict):
         raise InputError(
-            "`data` or `render` in the training configuration is not a mapping; a SparseGen `.hydra/config.yaml` is needed."
+            "`data` or `render` in the training configuration is not a mapping; "
+            "a SparseGen `.hydra/config.yaml` is needed."
         )
     if model.get("type", "query") != "query":
         raise InputError(
@@ -262,7 +267,9 @@ def hydra_values(cfg: dict) -> dict:
 
 
 def shape_values(shapes: dict) -> dict:
-    """The options of `SparseGenConfig` that a key -> shape table determines, as a dict; what it does not tell is absent."""
+    """The options of `SparseGenConfig` that a key -> shape table determines, as a dict;
+    what it does not tell is absent.
+    """
     out = {}
 
     def put(option, key, dims, read):

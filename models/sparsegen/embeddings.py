@@ -50,7 +50,8 @@ def anchor_sinusoid(points: torch.Tensor, dims: int) -> torch.Tensor:
 
 
 def view_sinusoid(views: int, rows: int, columns: int, dims: int, device=None) -> torch.Tensor:
-    """[views, 3*dims, rows, columns]: place of a feature cell among views, rows and columns (in this order of channels).
+    """[views, 3*dims, rows, columns]: place of a feature cell among views, rows and columns
+    (in this order of channels).
 
     Each axis is counted 1..n and divided by n, so the values depend on how many views there are. Within an axis all
     sines come first, then all cosines.
@@ -75,8 +76,8 @@ def frustum_logits(world_to_camera: torch.Tensor, config: SparseGenConfig) -> to
     """Where the feature cells of each view lie in the world box, as logits.
 
     `world_to_camera` [..., 4, 4] float32, OpenCV axes. Returns [..., depth_num*3, g, g] float32 with
-    g = ``config.feature_grid``: for every depth (near to far, far excluded) x, y, z of the cell center unprojected to it,
-    in box coordinates, through `inverse_sigmoid`; points outside the box saturate.
+    g = ``config.feature_grid``: for every depth (near to far, far excluded) x, y, z of the cell center unprojected to
+    it, in box coordinates, through `inverse_sigmoid`; points outside the box saturate.
     """
     world_to_camera = world_to_camera.float()
     device, grid = world_to_camera.device, config.feature_grid

@@ -19,8 +19,8 @@ class Gaussians:
     """B sets of N = queries x Gaussians-per-query activated Gaussians, query-major; float32.
 
     ``box`` [B,N,3] centers in the [0,1] box, ``means`` [B,N,3] the same in world units (Z up), ``scales`` [B,N,3]
-    standard deviations in world units, ``quats`` [B,N,4] unit, wxyz, ``opacities`` [B,N] and ``colors`` [B,N,3] in [0,1],
-    ``xyz_offset`` [B,Q,G,3] the raw offsets in logit space (what the offset penalty looks at).
+    standard deviations in world units, ``quats`` [B,N,4] unit, wxyz, ``opacities`` [B,N] and ``colors`` [B,N,3] in
+    [0,1], ``xyz_offset`` [B,Q,G,3] the raw offsets in logit space (what the offset penalty looks at).
     """
 
     box: torch.Tensor
@@ -69,8 +69,8 @@ def decode_gaussians(
 ) -> Gaussians:
     """Gaussians of one decoder layer.
 
-    `queries` [B,Q,E] decoder output, `anchors` [Q,3] or [B,Q,3] in box coordinates (None: offsets alone place the centers).
-    Computed in float32 whatever the network's type.
+    `queries` [B,Q,E] decoder output, `anchors` [Q,3] or [B,Q,3] in box coordinates (None: offsets alone place the
+    centers). Computed in float32 whatever the network's type.
     """
     with torch.autocast(queries.device.type, enabled=False):
         x = queries.float()

@@ -36,7 +36,8 @@ class SparseGen(nn.Module):
         dims = config.embed_dims
         self.feature_extractor = ViTExtractor(config)
         self.input_proj = nn.Conv2d(config.vit_dims, dims, 1)
-        # not nn.Embedding(num_query, 3): drawing its normal numbers on the meta device makes torch import sympy, a second
+        # not nn.Embedding(num_query, 3): drawing its normal numbers on the meta device makes torch import sympy,
+        # a second
         self.reference_points = nn.Embedding.from_pretrained(torch.rand(config.num_query, 3), freeze=False)
         self.query_embedding = nn.Sequential(nn.Linear(dims * 3 // 2, dims), nn.ReLU(), nn.Linear(dims, dims))
         self.adapt_pos3d = nn.Sequential(nn.Conv2d(dims * 3 // 2, dims * 4, 1), nn.ReLU(), nn.Conv2d(dims * 4, dims, 1))
@@ -71,7 +72,9 @@ class SparseGen(nn.Module):
         return self.input_proj(features.flatten(0, 1)).unflatten(0, features.shape[:2])
 
     def embed_positions(self, world_to_camera: torch.Tensor) -> torch.Tensor:
-        """[B,V,4,4] OpenCV cameras -> [B,V,E,g,g]: where each cell lies in 3D, plus its place among views, rows and columns."""
+        """[B,V,4,4] OpenCV cameras -> [B,V,E,g,g]: where each cell lies in 3D,
+        plus its place among views, rows and columns.
+        """
         config, (batch, views) = self.config, world_to_camera.shape[:2]
         in_box = frustum_logits(world_to_camera, config).flatten(0, 1).to(self.dtype)
         in_views = view_sinusoid(
@@ -88,8 +91,8 @@ class SparseGen(nn.Module):
     def cache(self, clean_views: torch.Tensor, world_to_camera: torch.Tensor) -> ViewCache:
         """Precompute what sampling steps share.
 
-        `clean_views` [B,Nc,12,S,S] (they always have time 0), `world_to_camera` [B,V,4,4] of all views, clean ones first.
-        Exact: a clean view's features depend on nothing but itself.
+        `clean_views` [B,Nc,12,S,S] (they always have time 0), `world_to_camera` [B,V,4,4] of all views, clean ones
+        first. Exact: a clean view's features depend on nothing but itself.
         """
         tokens = self.feature_extractor.model.position_tokens()
         times = torch.zeros(clean_views.shape[:2], device=clean_views.device)
@@ -153,11 +156,13 @@ class SparseGen(nn.Module):
     ) -> list[Gaussians]:
         """One prediction of the object from its views.
 
-        `views` [B,V,12,S,S] from `assemble_views` (clean first), `times` [B,V] from `view_times` (0..1000, 0 for clean),
-        `world_to_camera` [B,V,4,4] float32 OpenCV, of which further rows are ignored. `keep` selects views (training
-        drops some). `layers` selects decoder layers, see `decode`. With `cache` (see `cache`), `views` holds only the views
-        after the cached ones, while `times` and cameras stay those of all views; `keep` cannot be used then.
-        Returns one `Gaussians` per chosen layer, in the order asked for. Differentiable with respect to views and weights.
+        `views` [B,V,12,S,S] from `assemble_views` (clean first), `times` [B,V] from `view_times` (0..1000, 0 for
+        clean), `world_to_camera` [B,V,4,4] float32 OpenCV, of which further rows are ignored. `keep` selects views
+        (training drops some). `layers` selects decoder layers, see `decode`. With `cache` (see `cache`), `views` holds
+        only the views after the cached ones, while `times` and cameras stay those of all views; `keep` cannot be used
+        then.
+        Returns one `Gaussians` per chosen layer, in the order asked for. Differentiable with respect to views and
+        weights.
         """
         world_to_camera = world_to_camera[:, : times.shape[1]]
         if keep is not None:

@@ -20,8 +20,8 @@ def render_views(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures in the network's own range: what a forward pass "predicts" for a view.
 
-    `world_to_camera` [B,M,4,4] OpenCV, `size` pixels a side (default ``config.input_size``), `background` a gray level or
-    a color that broadcasts to [B,M,S,S,3]. `renderer` has the signature of `kernels.splat.rasterize` (the default):
+    `world_to_camera` [B,M,4,4] OpenCV, `size` pixels a side (default ``config.input_size``), `background` a gray level
+    or a color that broadcasts to [B,M,S,S,3]. `renderer` has the signature of `kernels.splat.rasterize` (the default):
     (means, quats, scales, opacities, colors, viewmats, Ks, width, height) -> object with ``color`` [B,M,S,S,3]
     (premultiplied) and ``alpha`` [B,M,S,S]. Differentiable.
     Returns colors [B,M,3,S,S] in [-1,1] (not clamped) and alpha [B,M,1,S,S].

@@ -9,7 +9,8 @@ from ...scene.errors import InputError
 def training_schedule(train_steps: int = 1000) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise levels and times drawn from in training: sigma = 1, ..., 1/train_steps and train_steps * sigma.
 
-    Both [train_steps] float32, descending. The times are products in float32, so some are off an integer by one rounding.
+    Both [train_steps] float32, descending. The times are products in float32, so some are off an integer by one
+    rounding.
     """
     sigmas = torch.arange(train_steps, 0, -1, dtype=torch.float32) / train_steps
     return sigmas, sigmas * train_steps
@@ -29,5 +30,7 @@ def sampling_schedule(steps: int, train_steps: int = 1000) -> tuple[torch.Tensor
 
 
 def network_time(time: torch.Tensor) -> torch.Tensor:
-    """What the network is told in sampling: the time without its fraction (995.99 -> 995), as in the published sampler."""
+    """What the network is told in sampling: the time without its fraction (995.99 -> 995),
+    as in the published sampler.
+    """
     return time.trunc()
