@@ -78,8 +78,8 @@ class SparseQuerySplatSampler(io.ComfyNode):
                 host.Views.Input("views", tooltip="The pictures and their cameras, from View Set."),
                 io.Int.Input(
                     "steps", default=1, min=1, max=1000,
-                    tooltip="Sampling steps. 1 is one pass of the network, and all that sparsegen-tiny needs; more steps "
-                            "cost as many times as much and suit the published weights.",
+                    tooltip="Sampling steps. 1 is one pass of the network, and all that sparsegen-tiny needs; more "
+                            "steps cost as many times as much and suit the published weights.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
@@ -94,8 +94,8 @@ class SparseQuerySplatSampler(io.ComfyNode):
                 ),
                 host.CamerasType.Input(
                     "virtual_cameras", optional=True,
-                    tooltip="Further cameras without a picture, whose views the sampler imagines. Left open, three stand "
-                            "around the object.",
+                    tooltip="Further cameras without a picture, whose views the sampler imagines. Left open, three "
+                            "stand around the object.",
                 ),
             ],
             outputs=[
