@@ -25,7 +25,7 @@ OPTIONAL = (
     ("yaml", "the configuration beside published checkpoints", "pip install pyyaml"),
     ("lpips", "the metric LPIPS", "pip install lpips torchvision"),
     ("torch_fidelity", "the metric FID", "pip install torch-fidelity"),
-    ("accelerate", "training on several processes", "pip install accelerate"),
+    ("accelerate", "launching training on several processes, as torchrun does", "pip install accelerate"),
     ("tensorboard", "training curves", "pip install tensorboard"),
     ("wandb", "training curves", "pip install wandb"),
 )
