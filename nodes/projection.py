@@ -115,7 +115,8 @@ class ProjectionConditionerNative(io.ComfyNode):
                 host.Views.Input(
                     "views", optional=True,
                     tooltip="One to many pictures of one object with their cameras, uncropped; the first is the front. "
-                            "Pictures on white, as View Set makes them, need `mask`.",
+                            "View Set makes them on black if its `background` says so; pictures on white "
+                            "need `mask`.",
                 ),
                 io.Mask.Input(
                     "mask", optional=True,

@@ -9,6 +9,7 @@ from ..scene.views import FITS, parse_angles, view_set
 from . import host
 from .host import io
 
+BACKGROUNDS = {"white": 1.0, "black": 0.0}
 FOV = 51.99  # degrees; the published pictures have 51.98948897809546
 CATEGORY = f"{host.CATEGORY}/Views"
 AZIMUTH_HELP = "0 is the side that the first picture shows; positive is a walk to the right around the object."
@@ -42,7 +43,7 @@ class ViewSetNode(io.ComfyNode):
             display_name="View Set (cameras for pictures)",
             category=CATEGORY,
             description="Put one to six pictures of the same object together and say from where each was taken. "
-                        "The object should stand free on white and fill most of the picture, as in the example.",
+                        "The object should stand free on white (for Pixal3D on black) and fill most of the picture.",
             search_aliases=["multi view", "posed images", "camera poses", "sparse views", "sparsegen input"],
             inputs=[
                 io.Autogrow.Input(
@@ -61,7 +62,7 @@ class ViewSetNode(io.ComfyNode):
                 ),
                 io.Mask.Input(
                     "mask", optional=True,
-                    tooltip="Where the object is (white); everything else becomes white background. One mask for all "
+                    tooltip="Where the object is (white); everything else becomes background. One mask for all "
                             "pictures or one for each, in their order. The mask of Load Image marks what is "
                             "transparent, so put Invert Mask after it.",
                 ),
@@ -71,11 +72,17 @@ class ViewSetNode(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "fit", options=list(FITS), default="pad", advanced=True,
-                    tooltip="How pictures that are not square become so: pad adds white on the short sides, crop cuts "
-                            "the long sides.",
+                    tooltip="How pictures that are not square become so: pad adds background on the short sides, "
+                            "crop cuts the long sides.",
                 ),
                 radius_input(),
                 fov_input(),
+                io.Combo.Input(
+                    # optional, so that graphs saved before it was there still run
+                    "background", options=list(BACKGROUNDS), default="white", optional=True,
+                    tooltip="What is behind the object where a picture is transparent or masked out, and on the short "
+                            "sides: white for SparseGen, black for Pixal3D and TRELLIS.2.",
+                ),
             ],
             outputs=[host.Views.Output(id="views", display_name="views", tooltip="The pictures with their cameras.")],
             has_intermediate_output=True,
@@ -89,7 +96,9 @@ class ViewSetNode(io.ComfyNode):
 
     @classmethod
     @host.one_sentence
-    def execute(cls, images, azimuths, elevations, fit, radius, fov, mask=None, cameras=None) -> io.NodeOutput:
+    def execute(
+        cls, images, azimuths, elevations, fit, radius, fov, mask=None, cameras=None, background="white"
+    ) -> io.NodeOutput:  # fmt: skip
         views = view_set(
             [host.pictures(image) for image in images.values() if image is not None],
             parse_angles(azimuths, "azimuths"),
@@ -99,6 +108,7 @@ class ViewSetNode(io.ComfyNode):
             masks=None if mask is None else host.masks(mask),
             fit=fit,
             cameras=cameras,
+            background=BACKGROUNDS[background],
         )
         return io.NodeOutput(views, ui=host.show_images(views.images.permute(0, 2, 3, 1)))
 

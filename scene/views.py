@@ -127,12 +127,14 @@ def view_set(
     masks: Tensor | None = None,
     fit: str = "pad",
     cameras: Cameras | None = None,
+    background: float | Sequence[float] = 1.0,
 ) -> ViewSet:
-    """Pictures of one object and where they were taken from, on white, square, all as large as the largest.
+    """Pictures of one object and where they were taken from, on `background`, square, all as large as the largest.
 
     pictures: batches [B, 3 or 4, H, W] in [0, 1], their sizes may differ; all together V pictures. azimuth, elevation:
     degrees as `orbit` counts them, V values (one elevation may serve all). radius: world units; fov: degrees.
-    masks: [V or 1, H', W'], 1 = object. cameras: V cameras to take instead of the angles.
+    masks: [V or 1, H', W'], 1 = object. cameras: V cameras to take instead of the angles. background: a gray value or
+    RGB in [0, 1].
     Raises InputError for counts that do not fit and for pictures that cannot be used.
     """
     singles = [batch[i : i + 1] for batch in pictures for i in range(len(batch))]
@@ -144,7 +146,7 @@ def view_set(
         raise InputError(f"There are {found}; give one for all or one for each.")
     each = [None] * count if masks is None else [masks[i if len(masks) > 1 else 0][None] for i in range(count)]
     squares = [
-        square(composite(single, mask, name=f"Picture {i + 1}"), fit=fit)
+        square(composite(single, mask, background, f"Picture {i + 1}"), fit=fit, background=background)
         for i, (single, mask) in enumerate(zip(singles, each))
     ]
     size = max(one.shape[-1] for one in squares)
@@ -186,7 +188,6 @@ def _one_each(name: str, values: Sequence[float], count: int) -> list[float]:
         pictures = f"{count} picture" + ("s" if count != 1 else "")
         raise InputError(f"`{name}` has {found} for {pictures}; give one angle for each.")
     return values
-
 
 
 def framing(splats: Splats, fov: float, aspect: float = 1.0) -> tuple[tuple[float, float, float], float]:

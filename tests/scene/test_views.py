@@ -49,6 +49,16 @@ def test_pictures_of_different_sizes_become_one_set():
     assert torch.allclose(views.cameras.centers, orbit([0, 90, 180], 20, 1.3, 50.0, 16, 16).centers)
 
 
+@pytest.mark.parametrize("background", [0.0, 0.5])
+def test_background_fills_transparency_and_short_sides(background):
+    rgba = picture(6, 10, 0.25, channels=4)
+    rgba[:, 3, :, :5], rgba[:, 3, :, 5:] = 1, 0
+    out = view_set([rgba], [0], [0], 1.3, 50.0, background=background).images
+    assert torch.equal(out[..., 2:8, :5], torch.full((1, 3, 6, 5), 0.25))
+    assert torch.equal(out[..., 2:8, 5:], torch.full((1, 3, 6, 5), background))
+    assert torch.equal(out[..., :2, :], torch.full((1, 3, 2, 10), background))
+
+
 def test_given_cameras_replace_the_angles_and_take_the_picture_size():
     views = view_set([picture()], [0], [0], 9.0, 9.0, cameras=orbit(30, 10, 2.0, 40.0, 512, 512))
     assert views.cameras.width == 8 and float(views.cameras.fov_x[0]) == pytest.approx(40.0, abs=1e-4)
