@@ -41,6 +41,7 @@ if not (hasattr(io, "Splat") and hasattr(Types, "SPLAT") and hasattr(io, "Autogr
 CATEGORY = "Sightline"
 PREVIEW_SIZE, PREVIEW_FRAMES = 512, 72  # what nodes show of their own results is no larger or longer
 CAMERA_SIZE = 128  # pixels; cameras without a picture carry a size, which whoever draws replaces
+ROOM = 3 << 30  # bytes; the host begins to unload models before its memory is full
 SPARSEGEN_FOLDER = "sparsegen"
 TRELLIS2_FOLDER = "trellis2"
 ENCODER_FOLDER = "clip_vision"  # core's
@@ -173,6 +174,11 @@ class LoadedModel:
 def render_device() -> torch.device:
     """Where pictures are drawn."""
     return comfy.model_management.get_torch_device()
+
+
+def has_room(device: torch.device, needed: int) -> bool:
+    """Whether `needed` more bytes fit beside everything that is loaded, with much to spare."""
+    return comfy.model_management.get_free_memory(device) > 2 * needed + ROOM
 
 
 def result(tensor: Tensor) -> Tensor:
@@ -530,6 +536,11 @@ def pipeline_files(folder: str) -> list[str]:
 def folders(folder: str) -> list[Path]:
     """Where the files of a model folder lie."""
     return [Path(path) for path in folder_paths.get_folder_paths(folder)]
+
+
+def model_roots() -> list[Path]:
+    """Folders below which models of any kind lie."""
+    return [Path(folder_paths.models_dir), *folders(TRELLIS2_FOLDER), *folders(ENCODER_FOLDER)]
 
 
 def dense_voxels(grid: Tensor) -> Any:

@@ -17,10 +17,12 @@ from ..models.trellis2.dinov3 import VIT_LARGE, load_dinov3
 from ..models.trellis2.family import find_dinov3, find_naf
 from ..models.trellis2.image_condition import FrontCamera, Pictures, PosedCameras, projected_condition, token_condition
 from ..models.trellis2.latents import Latents, decode_latents
+from ..models.trellis2.memory import structure_memory, weight_bytes
 from ..models.trellis2.naf import NafConfig, load_naf
 from ..models.trellis2.runner import Runner
 from ..models.trellis2.safetensors_file import SafetensorsFile
 from ..models.trellis2.stages import quantize_floor, quantize_round
+from ..models.trellis2.structure_preview import CANONICAL, StructurePreview
 from ..scene.errors import InputError
 from ..scene.posed_views import front_aligned
 from ..scene.sparse import SparseTensor
@@ -96,6 +98,20 @@ class ConditionMaker:
             )
         with self.cascade.on_device(self.cascade.naf if reads.naf_target else None) as naf:
             return projected_condition(self.views, reads, self.camera, None if coords is None else coords[:, 1:], naf)
+
+
+def structure_preview(cascade: HostedCascade, camera, show) -> StructurePreview:
+    """Previews of one object's structure, seen as in its picture; decoded where that pushes no other network out."""
+
+    def decode(latent: Tensor) -> Tensor | None:
+        decoder = cascade.get("sparse_structure_decoder")
+        needed = weight_bytes(decoder, cascade.device) + structure_memory(decoder.config, latent.shape[-1])
+        if not host.has_room(cascade.device, needed):
+            return None
+        with cascade.on_device(decoder) as decoder:
+            return decoder(latent)
+
+    return StructurePreview(decode, show, camera if cascade.projects else CANONICAL, z_up=not cascade.projects)
 
 
 def makers(cascade: HostedCascade, condition: list[ObjectPictures], items: int | None = None) -> list[ConditionMaker]:
@@ -347,9 +363,10 @@ class SparseStructureSampler(io.ComfyNode):
         everyone = makers(model, condition)
         resolution, grids, latents = model.config.lr_resolution, [], []
         for i, maker in enumerate(everyone):
-            last = []
+            last, preview = [], structure_preview(model, maker.camera, progress.preview)
 
-            def show(stage, done, steps, x_t, x_0, i=i, last=last):
+            def show(stage, done, steps, x_t, x_0, i=i, last=last, preview=preview):
+                preview(x_0)
                 progress(i * steps + done, steps * len(everyone))
                 last[:] = [x_t]
 

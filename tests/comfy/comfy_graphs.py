@@ -1,7 +1,13 @@
 """Graphs for the host tests, in API format."""
 
+import asyncio
+import io
 import json
+import uuid
 from pathlib import Path
+
+import pytest
+from PIL import Image
 
 from sightline.models.sparsegen import SparseGenConfig
 
@@ -109,3 +115,25 @@ def blueprint(name: str, schemas: dict, given: dict) -> tuple[dict, dict]:
         outputs[inner["outputs"][link["target_slot"]]["name"]] = links[link["id"]]
     assert set(outputs) == {output["name"] for output in outer["outputs"]}
     return prompt, outputs
+
+
+def previews(server, workflow: dict) -> list[Image.Image]:
+    """The pictures that the host sends over its WebSocket while the workflow runs."""
+    aiohttp = pytest.importorskip("aiohttp", reason="aiohttp comes with ComfyUI's requirements")
+
+    async def binary() -> list[bytes]:
+        client, found = uuid.uuid4().hex, []
+        address = f"{server.url}/ws?clientId={client}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address) as stream:
+            await asyncio.to_thread(server.queue, workflow, client)
+            async for message in stream:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    found.append(message.data)
+                elif message.type == aiohttp.WSMsgType.TEXT:
+                    kind = json.loads(message.data)["type"]
+                    assert kind != "execution_error", message.data
+                    if kind == "execution_success":
+                        return found
+
+    sent = [data for data in asyncio.run(binary()) if b"\xff\xd8\xff" in data]
+    return [Image.open(io.BytesIO(data[data.index(b"\xff\xd8\xff") :])) for data in sent]

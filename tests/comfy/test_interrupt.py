@@ -1,14 +1,9 @@
 """Interrupting a run: it stops at once, nothing is written, the server goes on."""
 
-import asyncio
-import io
-import json
 import time
-import uuid
 
 import pytest
-from comfy_graphs import views
-from PIL import Image
+from comfy_graphs import previews, views
 
 from sightline.cli import headless
 
@@ -70,22 +65,9 @@ def test_progress_counts_steps(server):
 
 def test_guessed_views_are_shown_while_it_samples(server):
     """The host sends a JPEG of the virtual views, side by side, with the progress of every step but the last."""
-    aiohttp = pytest.importorskip("aiohttp", reason="aiohttp comes with ComfyUI's requirements")
     workflow = views()
     workflow["4"]["inputs"].update(steps=4, seed=79)
-
-    async def previews() -> list[bytes]:
-        client, found = uuid.uuid4().hex, []
-        address = f"{server.url}/ws?clientId={client}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(address) as stream:
-            await asyncio.to_thread(server.queue, workflow, client)
-            async for message in stream:
-                if message.type == aiohttp.WSMsgType.BINARY:
-                    found.append(message.data)
-                elif message.type == aiohttp.WSMsgType.TEXT and json.loads(message.data)["type"] == "execution_success":
-                    return found
-
-    pictures = [data[data.index(b"\xff\xd8\xff") :] for data in asyncio.run(previews()) if b"\xff\xd8\xff" in data]
+    pictures = previews(server, workflow)
     assert len(pictures) >= 3
-    width, height = Image.open(io.BytesIO(pictures[0])).size  # the host makes it larger
+    width, height = pictures[0].size  # the host makes it larger
     assert abs(width - 3 * height) <= 3

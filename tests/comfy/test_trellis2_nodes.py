@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from comfy_graphs import api_workflow, editor_workflow, nodes_of
+from comfy_graphs import api_workflow, editor_workflow, nodes_of, previews
 from PIL import Image
 from safetensors.torch import load_file
 from trellis2_family import ENCODER, graph, sampler, write_models
@@ -228,6 +228,18 @@ def test_interrupt_between_steps(server, models, written):
         ({"6": {"shape": ["4", 1]}}, "no latent on voxels"),
         ({"5": {"voxel": ["7", 1]}}, "the voxels of a structure"),
         ({"3": {"views": ["10", 0]}}, "either `image` or `views`"),
+@pytest.mark.parametrize("family", ["tiny_pixal3d", "tiny_trellis2"])
+def test_structure_is_shown_while_it_samples(server, models, family):
+    workflow = graph(family)
+    workflow["4"]["inputs"].update(steps=8, seed=6)
+    for node in ("5", "6", "7", "8"):
+        del workflow[node]
+    workflow["10"] = {"class_type": "SaveLatent", "inputs": {"samples": ["4", 1], "filename_prefix": "pixal3d/shown"}}
+    pictures = previews(server, workflow)
+    assert pictures and all(picture.width == picture.height for picture in pictures)
+    assert np.asarray(pictures[0]).std() > 5
+
+
     ],
 )
 def test_wrong_use_is_told_in_one_sentence(server, models, colored_voxels, change, said):
