@@ -28,6 +28,8 @@ SETTINGS = {
     "shape_slat_sampler": OPTIONS,
     "tex_slat_sampler": {**OPTIONS, "guidance_strength": 1.0},
 }
+VIEWS = ["pixal3d_alpha.png", "pixal3d_alpha_right.png", "pixal3d_alpha_back.png", "pixal3d_alpha_left.png"]
+SHIPPED = {"pixal3d": "pipeline.json", "pixal3d-multiview": "pipeline_mv.json"}
 
 
 def object_picture(seed=0, size=96):
@@ -47,8 +49,10 @@ def models(server, tmp_path_factory):
         Image.fromarray(picture).save(folder / name)
         server.upload(folder / name)
     alpha = (object_picture().max(axis=2, keepdims=True) > 0).astype(np.uint8) * 255
-    Image.fromarray(np.concatenate([object_picture(), alpha], axis=2)).save(folder / "pixal3d_alpha.png")
-    server.upload(folder / "pixal3d_alpha.png")
+    for seed, name in enumerate(VIEWS):
+        on_white = np.where(alpha > 0, object_picture(seed), np.uint8(255))
+        Image.fromarray(np.concatenate([on_white, alpha], axis=2)).save(folder / name)
+        server.upload(folder / name)
     loader = server.object_info("SightlineTrellis2Loader")["SightlineTrellis2Loader"]
     assert "tiny_pixal3d/pipeline.json" in loader["input"]["required"]["models"][1]["options"]
     return server.base / "models"
@@ -117,12 +121,12 @@ def test_from_picture_to_mesh_as_the_library(server, models, colored_voxels, fam
     assert np.abs(ours - theirs).max() < 2e-3
 
 
-def small(workflow: dict) -> dict:
+def small(workflow: dict, name: str) -> dict:
     """The shipped workflow with the tiny family, two steps, small pictures and a small texture."""
+    for picture, node in zip(VIEWS, nodes_of(workflow, "LoadImage")):
+        node["inputs"]["image"] = picture
     tiny = {
-        "LoadImage": {"image": "pixal3d_alpha.png"},
-        "ImageCropToMask": {"width": 96, "height": 96},
-        "SightlineTrellis2Loader": {"models": "tiny_pixal3d/pipeline.json", "image_encoder": ENCODER},
+        "SightlineTrellis2Loader": {"models": f"tiny_pixal3d/{SHIPPED[name]}", "image_encoder": ENCODER},
         "SightlineSparseStructureSampler": {"steps": 2},
         "SightlineShapeSampler": {"steps": 2},
         "SightlineTextureSampler": {"steps": 2},
@@ -133,22 +137,43 @@ def small(workflow: dict) -> dict:
     for kind, inputs in tiny.items():
         (node,) = nodes_of(workflow, kind)
         node["inputs"].update(inputs)
+    for node in nodes_of(workflow, "ImageCropToMask"):
+        node["inputs"].update(width=96, height=96)
     return workflow
 
 
+@pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("form", ["api", "editor"])
-def test_shipped_workflow_makes_a_textured_mesh(server, models, colored_voxels, form):
-    shipped = api_workflow("pixal3d") if form == "api" else editor_workflow("pixal3d", server.object_info())
-    run = server.run(small(shipped))
+def test_shipped_workflow_makes_a_textured_mesh(server, models, colored_voxels, form, name):
+    shipped = api_workflow(name) if form == "api" else editor_workflow(name, server.object_info())
+    run = server.run(small(shipped, name))
     mesh = saved_mesh(run)
     assert len(mesh.faces) > 20 and mesh.visual.uv is not None
     color = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"))
     assert color.shape == (64, 64, 3) and color.std() > 5
 
 
-def test_both_forms_of_the_shipped_workflow_say_the_same(server, colored_voxels):
-    api, editor = api_workflow("pixal3d"), editor_workflow("pixal3d", server.object_info())
+@pytest.mark.parametrize("name", SHIPPED)
+def test_both_forms_of_the_shipped_workflow_say_the_same(server, colored_voxels, name):
+    api, editor = api_workflow(name), editor_workflow(name, server.object_info())
     assert {k: {"class_type": v["class_type"], "inputs": v["inputs"]} for k, v in api.items()} == editor
+
+
+def test_shipped_views_are_on_black_and_every_picture_counts(server, models, colored_voxels):
+    workflow = small(api_workflow("pixal3d-multiview"), "pixal3d-multiview")
+    (views,), pictures = nodes_of(workflow, "SightlineViewSet"), nodes_of(workflow, "LoadImage")
+    assert pictures[0]["inputs"]["image"] != pictures[3]["inputs"]["image"]
+    run = server.run(workflow)
+    (shown,) = [run.outputs[node]["images"] for node in workflow if workflow[node] is views]
+    assert len(shown) == len(pictures) == 4
+    for one in shown:
+        picture = np.asarray(Image.open(server.base / one["type"] / one["subfolder"] / one["filename"]).convert("RGB"))
+        assert picture[[0, 0, -1, -1], [0, -1, 0, -1]].max() == 0 and picture.max() > 200
+    first = saved_mesh(run)
+    pictures[3]["inputs"]["image"] = VIEWS[0]
+    changed = saved_mesh(server.run(workflow))
+    same = first.vertices.shape == changed.vertices.shape and np.allclose(first.vertices, changed.vertices, atol=1e-4)
+    assert not same
 
 
 def test_core_nodes_take_voxels_and_mesh(server, models, colored_voxels):

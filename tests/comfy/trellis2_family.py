@@ -57,23 +57,24 @@ def roles(projected: bool) -> dict:
     }  # fmt: skip
 
 
-def write_family(folder: Path, projected: bool) -> None:
-    """pipeline.json and ckpts of a family."""
-    (folder / "ckpts").mkdir(parents=True)
+def write_family(folder: Path, projected: bool, suffix: str = "") -> None:
+    """pipeline.json and ckpts of a family; suffix: of the pipeline and flow files, whose weights differ then."""
+    (folder / "ckpts").mkdir(parents=True, exist_ok=True)
     named = {}
     for i, (role, (kind, args)) in enumerate(roles(projected).items()):
         model, config = CLASSES[kind]
-        network = randomize(model(config.from_args(args)), 10 + i)
+        name, seed = (f"{role}{suffix}", 10 + i + 20 * len(suffix)) if "flow" in role else (role, 10 + i)
+        network = randomize(model(config.from_args(args)), seed)
         keys = {k: v.contiguous() for k, v in network.state_dict().items() if k != "rope_phases"}
-        save_file(keys, str(folder / "ckpts" / f"{role}.safetensors"))
-        (folder / "ckpts" / f"{role}.json").write_text(json.dumps({"name": kind, "args": args}))
-        named[role] = f"ckpts/{role}"
+        save_file(keys, str(folder / "ckpts" / f"{name}.safetensors"))
+        (folder / "ckpts" / f"{name}.json").write_text(json.dumps({"name": kind, "args": args}))
+        named[role] = f"ckpts/{name}"
     normalization = {"mean": [0.1, -0.2, 0.3, 0.0], "std": [1.1, 0.9, 1.2, 1.0]}
     args = {
         "models": named, "shape_slat_normalization": normalization, "tex_slat_normalization": normalization,
         "lr_resolution": 32, "token_image_sizes": [64, 96], "image_stages": STAGES,
     }  # fmt: skip
-    (folder / "pipeline.json").write_text(json.dumps({"name": "tiny", "args": args}))
+    (folder / f"pipeline{suffix}.json").write_text(json.dumps({"name": "tiny", "args": args}))
 
 
 def write_encoder(folder: Path) -> None:
@@ -103,6 +104,7 @@ def write_published_encoder(folder: Path, encoder: Path) -> None:
 def write_models(models: Path) -> None:
     """Everything into a ComfyUI's models folder."""
     write_family(models / "trellis2" / "tiny_pixal3d", True)
+    write_family(models / "trellis2" / "tiny_pixal3d", True, "_mv")
     write_family(models / "trellis2" / "tiny_trellis2", False)
     write_encoder(models / "clip_vision")
     write_published_encoder(models / "trellis2", models / "clip_vision" / ENCODER)
