@@ -228,6 +228,18 @@ def test_posed_views(server, models):
     assert server.run(workflow).outputs["10"]
 
 
+@pytest.mark.parametrize("family", ["tiny_pixal3d", "tiny_trellis2"])
+def test_structure_is_shown_while_it_samples(server, models, family):
+    workflow = graph(family)
+    workflow["4"]["inputs"].update(steps=8, seed=6)
+    for node in ("5", "6", "7", "8"):
+        del workflow[node]
+    workflow["10"] = {"class_type": "SaveLatent", "inputs": {"samples": ["4", 1], "filename_prefix": "pixal3d/shown"}}
+    pictures = previews(server, workflow)
+    assert pictures and all(picture.width == picture.height for picture in pictures)
+    assert np.asarray(pictures[0]).std() > 5
+
+
 def test_interrupt_between_steps(server, models, written):
     workflow = graph()
     workflow["5"]["inputs"].update(steps=1000, seed=5)
@@ -253,18 +265,6 @@ def test_interrupt_between_steps(server, models, written):
         ({"6": {"shape": ["4", 1]}}, "no latent on voxels"),
         ({"5": {"voxel": ["7", 1]}}, "the voxels of a structure"),
         ({"3": {"views": ["10", 0]}}, "either `image` or `views`"),
-@pytest.mark.parametrize("family", ["tiny_pixal3d", "tiny_trellis2"])
-def test_structure_is_shown_while_it_samples(server, models, family):
-    workflow = graph(family)
-    workflow["4"]["inputs"].update(steps=8, seed=6)
-    for node in ("5", "6", "7", "8"):
-        del workflow[node]
-    workflow["10"] = {"class_type": "SaveLatent", "inputs": {"samples": ["4", 1], "filename_prefix": "pixal3d/shown"}}
-    pictures = previews(server, workflow)
-    assert pictures and all(picture.width == picture.height for picture in pictures)
-    assert np.asarray(pictures[0]).std() > 5
-
-
     ],
 )
 def test_wrong_use_is_told_in_one_sentence(server, models, colored_voxels, change, said):
