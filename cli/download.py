@@ -35,7 +35,7 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show, ask, fetch."""
-    from ..models.download import default_folder, get, plan
+    from ..models.download import default_folder, get, plan, size_text, total_text
     from ..scene.errors import InputError
     from .progress import Progress
 
@@ -81,7 +81,7 @@ def with_needs(name: str, alone: bool = False):
 
 def show_all(folder) -> int:
     """A line for each set: name, what is there, size, licence, purpose."""
-    from ..models.download import plan
+    from ..models.download import plan, total_text
     from ..models.trellis2.weights import ALL
 
     for one in ALL:
@@ -103,17 +103,3 @@ def comfyui_models() -> list:
     except HeadlessError:
         return []
     return [tree.path / "models"] if tree is not None else []
-
-
-def size_text(size: int | None) -> str:
-    """Bytes in decimal units; a question mark where unknown."""
-    if size is None:
-        return "?"
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def total_text(items) -> str:
-    """The size of all; files of unknown size are configurations, but for one encoder."""
-    known = sum(item.file.bytes or 0 for item in items)
-    weights = [item for item in items if item.file.bytes is None and not item.file.name.endswith(".json")]
-    return f"{'at least ' if weights else ''}{size_text(known)}"

@@ -134,6 +134,42 @@ def get(item: Item, progress: Progress | None = None) -> Path:
         raise _explained(error, item.target) from error
 
 
+def get_all(
+    sets: Sequence[Weights],
+    folder: str | os.PathLike,
+    accepted: bool,
+    search: Sequence[str | os.PathLike] = (),
+    progress: Progress | None = None,
+) -> tuple[list[Item], int]:
+    """Puts the files of these sets in their places; returns them all and how many of them were fetched.
+
+    Raises InputError, which names licences, size and place, before anything is fetched that is not `accepted`.
+    progress(done, total) in bytes over all files to fetch, total at least what is known of them.
+    """
+    items = plan(sets, folder, [folder, *search])
+    missing = [item for item in items if item.found is None]
+    if missing and not accepted:
+        wanted = {item.file for item in missing}
+        licences = "; ".join(
+            f"{one.name}: {one.licence}, {one.source}" for one in sets if wanted.intersection(one.files)
+        )
+        raise InputError(
+            f"{total_text(missing)} in {len(missing)} files would go to {folder} under these licences ({licences}); "
+            "read them and turn on `accept_licence` to fetch."
+        )
+    before, known = 0, sum(item.file.bytes or 0 for item in missing)
+    for item in items:
+        fetched = item.found is None
+
+        def told(done: int, total: int, before: int = before) -> None:
+            if progress:
+                progress(before + done, max(known, before + max(done, total)))
+
+        get(item, told if fetched else None)
+        before += _size(item.target) if fetched else 0
+    return items, len(missing)
+
+
 def _link(source: Path, target: Path) -> Path:
     """A hard link, else a symbolic one, else a copy."""
     temporary = target.with_name(f"{target.name}.link")
@@ -189,6 +225,21 @@ def fetch(
     os.replace(part, target)
     _etag_file(part).unlink(missing_ok=True)
     return target
+
+
+def size_text(size: int | None) -> str:
+    """Bytes in decimal units; a question mark where unknown."""
+    if size is None:
+        return "?"
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def total_text(items: Iterable[Item]) -> str:
+    """The size of all; files of unknown size are configurations, but for one encoder."""
+    items = list(items)
+    known = sum(item.file.bytes or 0 for item in items)
+    weights = [item for item in items if item.file.bytes is None and not item.file.name.endswith(".json")]
+    return f"{'at least ' if weights else ''}{size_text(known)}"
 
 
 class _Broken(Exception):

@@ -2,6 +2,7 @@
 
 from . import host
 from .examples import ExamplePicture
+from .overlay import ProjectionGridOverlay
 from .projection import ProjectionConditionerNative
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
@@ -15,6 +16,7 @@ from .trellis2 import (
     Trellis2Loader,
 )
 from .views import CameraFrom3DView, OrbitCameras, ViewSetNode
+from .weights import DownloadWeights
 
 NODES = [
     SparseGenLoader,
@@ -33,6 +35,8 @@ NODES = [
     ShapeSampler,
     TextureSampler,
     DecodeShapeTexture,
+    DownloadWeights,
+    ProjectionGridOverlay,
 ]
 
 

@@ -2,6 +2,9 @@
 
 import os
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,27 @@ def write_weights(folder: Path) -> None:
     save_file({"model.diffusion_model.weight": torch.zeros(4, 4)}, str(folder / "other_network.safetensors"))
 
 
+class Hub(BaseHTTPRequestHandler):
+    """Stands for the hub of weights: configurations at once, anything else without end; the server lists `asked`."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        body = b"{}" if self.path.endswith(".json") else None
+        self.send_header("Content-Length", str(len(body) if body else 1_212_559_808))
+        self.end_headers()
+        try:
+            while body is None:
+                self.wfile.write(bytes(1 << 20))
+                time.sleep(0.1)
+            self.wfile.write(body)
+        except OSError:  # the other side has gone
+            pass
+
+    def log_message(self, *arguments):
+        pass
+
+
 def running_server(tmp_path_factory):
     """Yield the server (`sightline.cli.headless.Server`), with on a free port; skip without ComfyUI."""
     tree = headless.find_comfyui()
@@ -52,10 +76,15 @@ def running_server(tmp_path_factory):
     write_weights(base / "models" / "sparsegen")
     (base / "custom_nodes").mkdir()
     headless.link(base / "custom_nodes" / BROKEN_PACK, HERE / "broken_inputs")
+    hub = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    hub.daemon_threads, hub.asked = True, []
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    variables = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "no_proxy": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     packs = ("--whitelist-custom-nodes", headless.PACK_NAME, BROKEN_PACK)
     with headless.start(
-        tree.path, base, pack=ROOT, python=sys.executable, device="cpu", extra=packs, env={"OMP_NUM_THREADS": "1"}
+        tree.path, base, pack=ROOT, python=sys.executable, device="cpu", extra=packs, env=variables
     ) as running:
+        running.hub = hub
         for picture in sorted((ROOT / "workflows" / "inputs").glob("*.png")):
             running.upload(picture)
         yield running

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sightline.models import download
-from sightline.models.download import Item, fetch, file_url, get, plan
+from sightline.models.download import Item, fetch, file_url, get, get_all, plan
 from sightline.models.trellis2.weights import ALL
 from sightline.models.weights import Weights, WeightsFile
 from sightline.scene.errors import InputError
@@ -330,3 +330,39 @@ def test_sizes_agree_with_the_parameters_of_the_networks():
         [size] = [s for n, s in sizes.items() if name in n and s]
         extra = 2_097_152 if name.startswith("ss") else 0  # the rope phases
         assert abs(size - extra - 4 * parameters) < header + 4e5  # the count is rounded
+
+
+def two_sets():
+    other = DATA[:3000]
+    big = WeightsFile("w.safetensors", len(DATA), SHA, repo="owner/repo")
+    small = WeightsFile("eye.safetensors", len(other), hashlib.sha256(other).hexdigest(), repo="owner/eye")
+    sets = [
+        Weights("model", "A model", "its page", "Licence A", (big,), "pictures"),
+        Weights("eye", "An eye", "another page", "Licence B", (small,), "pictures"),
+    ]
+    return sets, other
+
+
+def test_nothing_is_fetched_before_the_licences_are_accepted(hub, tmp_path):
+    sets, _ = two_sets()
+    with pytest.raises(InputError, match=r"10\.2 MB in 2 files .*model: Licence A, its page; eye: Licence B"):
+        get_all(sets, tmp_path / "to", False)
+    assert hub.asked == [] and not (tmp_path / "to").exists()
+
+
+def test_only_what_is_missing_is_asked_for_and_progress_runs_over_all(hub, tmp_path):
+    sets, other = two_sets()
+    hub.files["/owner/eye/resolve/main/eye.safetensors"] = other
+    seen = []
+    items, fetched = get_all(sets, tmp_path, True, progress=lambda done, total: seen.append((done, total)))
+    assert fetched == len(items) == 2 and all(item.target.is_file() for item in items)
+    assert seen == sorted(seen) and seen[-1] == (len(DATA) + len(other),) * 2
+    os.remove(items[1].target)
+    with pytest.raises(InputError) as told:
+        get_all(sets, tmp_path, False)
+    assert "Licence B" in str(told.value) and "Licence A" not in str(told.value)
+    os.makedirs(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "eye.safetensors").write_bytes(other)
+    hub.asked.clear()
+    items, fetched = get_all(sets, tmp_path / "to", False, [tmp_path])
+    assert fetched == 0 and hub.asked == [] and items[1].target.read_bytes() == other

@@ -16,7 +16,7 @@ FROZEN = json.loads((HERE / "frozen_widgets.json").read_text(encoding="utf-8"))
 LANGUAGES = ("en", "zh", "ja")
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
 # tooltips with parts that are computed (licences): the English locale leaves them to the schema
-COMPUTED = {("SightlineSparseGenLoader", "weights")}
+COMPUTED = {("SightlineSparseGenLoader", "weights"), ("SightlineDownloadWeights", "weights")}
 
 every_node = pytest.mark.parametrize("node", FROZEN)
 every_language = pytest.mark.parametrize("language", LANGUAGES)
@@ -166,3 +166,19 @@ def test_loader_tooltip_names_weights_and_licences(described):
     tooltip = described["SightlineSparseGenLoader"]["input"]["required"]["weights"][1]["tooltip"]
     for weights in ALL:
         assert weights.name in tooltip and f"Licence {weights.licence}" in tooltip
+
+
+@every_language
+def test_download_names_weights_sizes_and_licences(described, language):
+    from sightline.models.download import size_text
+    from sightline.models.trellis2.weights import ALL
+
+    entry = described if language == "en" else locale(language)
+    texts = [help_page("SightlineDownloadWeights", language).read_text(encoding="utf-8")]
+    if language == "en":
+        texts.append(entry["SightlineDownloadWeights"]["input"]["required"]["weights"][1]["tooltip"])
+    else:
+        texts.append(entry["SightlineDownloadWeights"]["inputs"]["weights"]["tooltip"])
+    for weights in ALL:
+        size = size_text(sum(file.bytes or 0 for file in weights.files))
+        assert all(part in text for text in texts for part in (weights.name, weights.licence, size))
