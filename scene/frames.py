@@ -26,7 +26,7 @@ from torch import Tensor
 
 from .cameras import Cameras, check_poses, intrinsics_from_fov
 from .errors import InputError
-from .rotations import matrix_from_quaternion, quaternion_from_matrix, quaternion_multiply, rotate_sh
+from .rotations import matrix_from_quaternion, quaternion_from_matrix
 
 # World frames as rotations out of ours: row-wise, frame = matrix @ z_up.
 WORLD_FRAMES: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -58,20 +58,6 @@ def world_rotation(source: str, target: str) -> Tensor:
 def turn_points(points: Tensor, source: str, target: str) -> Tensor:
     """Points or directions [..., 3] of the world frame `source` in the world frame `target`."""
     return points @ world_rotation(source, target).to(points).mT
-
-
-def turn_quaternions(quats: Tensor, source: str, target: str) -> Tensor:
-    """Object-to-world rotations [..., 4] (w, x, y, z) from the world frame `source` to the world frame `target`.
-
-    Only the world side turns (object axes keep their meaning), so scales along object axes stay as they are.
-    """
-    turn = quaternion_from_matrix(world_rotation(source, target)).to(quats)
-    return quaternion_multiply(turn.expand_as(quats), quats)
-
-
-def turn_sh(sh: Tensor, source: str, target: str) -> Tensor:
-    """Real spherical harmonics [N, K, 3] over view directions of the world frame `source`, in the frame `target`."""
-    return rotate_sh(sh, world_rotation(source, target))
 
 
 def rotation_about_z(degrees: float) -> Tensor:

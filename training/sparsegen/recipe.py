@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ...models.sparsegen import SparseGenConfig
@@ -189,8 +189,3 @@ def read_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
             place = place.setdefault(parent, {})
         place[last] = yaml.safe_load(text)
     return recipe_from_dict(values)
-
-
-def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """The same recipe with another length; schedules follow."""
-    return replace(recipe, steps=steps)
