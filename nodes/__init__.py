@@ -1,4 +1,4 @@
-"""What ComfyUI loads: thin nodes over the library. `host` is the only file that knows ComfyUI's own modules."""
+"""What ComfyUI loads: thin nodes over the library. `host` is the only room that knows ComfyUI's own modules."""
 
 from . import host
 from .examples import ExamplePicture

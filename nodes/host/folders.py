@@ -1,0 +1,39 @@
+"""The host's model folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+from ...scene.errors import InputError
+from .base import SPARSEGEN_FOLDER, TRELLIS2_FOLDER, WEIGHT_SUFFIXES
+
+
+def register_folders() -> None:
+    """Add models/sparsegen and models/trellis2 to the host's model folders (extra_model_paths.yaml may name more)."""
+    for name, wanted in ((SPARSEGEN_FOLDER, WEIGHT_SUFFIXES), (TRELLIS2_FOLDER, {".json"})):
+        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
+        paths, suffixes = folder_paths.folder_names_and_paths[name]
+        folder_paths.folder_names_and_paths[name] = (paths, set(suffixes) | wanted)
+
+
+def weight_files(folder: str) -> list[str]:
+    """The names of the weights in a model folder."""
+    return folder_paths.get_filename_list(folder)
+
+
+def weight_path(folder: str, name: str) -> Path:
+    """The path of a weights file the user chose; InputError where it is not (or no longer) there."""
+    path = folder_paths.get_full_path(folder, name)
+    if path is None:
+        places = " or ".join(folder_paths.get_folder_paths(folder))
+        raise InputError(f"The weights {name!r} are not in {places}; put the file there or choose another.")
+    return Path(path)
+
+
+def file_state(path: Path) -> str:
+    """What changes when a file changes."""
+    stat = path.stat()
+    return f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
