@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-MADE_HERE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "results")
+MADE_HERE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "results", "node_modules")
 PACKAGES = ("cli", "kernels", "models", "nodes", "pipelines", "scene", "training")
 DATA_FOLDERS = ("web", "locales", "workflows", "subgraphs")
 DATA_TYPES = (".safetensors", ".json", ".yaml", ".npz")
