@@ -7,14 +7,9 @@ from .projection import ProjectionConditionerNative
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
-from .trellis2 import (
-    DecodeShapeTexture,
-    PictureCondition,
-    ShapeSampler,
-    SparseStructureSampler,
-    TextureSampler,
-    Trellis2Loader,
-)
+from .trellis2 import DecodeShapeTexture, ShapeSampler, SparseStructureSampler, TextureSampler
+from .trellis2_condition import PictureCondition
+from .trellis2_models import Trellis2Loader
 from .views import CameraFrom3DView, OrbitCameras, ViewSetNode
 from .weights import DownloadWeights
 

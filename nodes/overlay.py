@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
-from ..models.trellis2.image_condition import FrontCamera, PosedCameras
 from ..models.trellis2.overlay import LATTICE, grid_overlay
 from ..scene.errors import InputError
-from ..scene.posed_views import front_aligned
 from . import host
 from .host import io
-from .projection import CATEGORY, FOV, as_bytes, on_black
+from .pictures import FOV, read_cameras, read_pictures
+from .projection import CATEGORY
 
 
 class ProjectionGridOverlay(io.ComfyNode):
@@ -62,23 +59,16 @@ class ProjectionGridOverlay(io.ComfyNode):
     @classmethod
     @host.one_sentence
     def execute(cls, fov, mesh_scale, image=None, views=None, voxel=None) -> io.NodeOutput:
-        if (image is None) == (views is None):
-            raise InputError("Connect either `image` or `views`: one of them, not both and not neither.")
-        name, given = ("`image`", host.pictures(image)) if views is None else ("`views`", views.images.cpu())
-        pictures = as_bytes(on_black(given, None, name))
-        if views is None:
-            cameras = [(FrontCamera(math.radians(fov), mesh_scale=mesh_scale), 0)] * len(pictures)
-        else:
-            posed = PosedCameras(front_aligned(views.cameras), mesh_scale)
-            cameras = [(posed, i) for i in range(len(pictures))]
+        groups = read_pictures(image, views, warn=False)
+        cameras = read_cameras(fov, mesh_scale, views, len(groups))
+        shots = [(one, camera, i) for group, camera in zip(groups, cameras) for i, one in enumerate(group)]
         grids = [(None, LATTICE)] if voxel is None else host.occupied(voxel)
-        objects = len(pictures) if views is None else 1
-        if len(grids) not in (1, objects):
+        if len(grids) not in (1, len(groups)):
             raise InputError(
-                f"`voxel` is of {len(grids)} objects and there are pictures of {objects}; connect the same."
+                f"`voxel` is of {len(grids)} objects and there are pictures of {len(groups)}; connect the same."
             )
-        progress, drawn = host.Steps(len(pictures)), []
-        for i, (picture, (camera, view)) in enumerate(zip(pictures, cameras)):
+        progress, drawn = host.Steps(len(shots)), []
+        for i, (picture, camera, view) in enumerate(shots):
             coords, resolution = grids[i if len(grids) > 1 else 0]
             coords = None if coords is None else coords.cpu()
             drawn.append(grid_overlay(picture, camera, view=view, coords=coords, resolution=resolution))

@@ -8,42 +8,15 @@ import torch
 from torch import Tensor
 
 from ..models.trellis2.cascade import PIXAL3D_STAGES, ImageStage
-from ..models.trellis2.image_condition import AnyCamera, FrontCamera, Pictures, PosedCameras, project_features
+from ..models.trellis2.image_condition import AnyCamera, Pictures, project_features
 from ..models.trellis2.naf import Naf, NafConfig, load_naf
 from ..scene.errors import InputError
-from ..scene.posed_views import front_aligned
-from ..scene.views import ViewSet, composite, square
 from . import host
 from .host import io
+from .pictures import picture_inputs, read_cameras, read_pictures
 
 CATEGORY = f"{host.CATEGORY}/Pixal3D"
-FOV = 49.13  # degrees; Pixal3D's fallback
-BACKGROUND_LEVEL = 16 / 255
-EMPTY_LEVEL = 2 / 255
 TOKEN_SIZES = (512, 1024)
-NO_BLACK = "The background is not black: connect `mask`, or crop with Image Crop to Mask."
-
-
-def on_black(images: Tensor, masks: Tensor | None, name: str) -> Tensor:
-    """Pictures [V, 3 or 4, H, W] as Pixal3D wants them: [V, 3, S, S] on black, padded to squares, never cropped.
-
-    Raises InputError for an empty mask and for pictures that show nothing.
-    """
-    pictures = square(composite(images, masks, 0.0, name), fit="pad", background=0.0)
-    if bool((pictures.flatten(1).amax(dim=1) < EMPTY_LEVEL).any()):
-        raise InputError(f"{name} is black or transparent everywhere; give a picture of the object on black.")
-    return pictures
-
-
-def as_bytes(pictures: Tensor) -> list:
-    """Pictures [V, 3, S, S] in [0, 1] -> V uint8 [S, S, 3] arrays."""
-    return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
-
-
-def has_background(pictures: Tensor) -> bool:
-    """Whether the border of a picture [V, 3, S, S] is mostly not black."""
-    rows = torch.cat([pictures[..., 0, :], pictures[..., -1, :], pictures[..., 0], pictures[..., -1]], dim=-1)
-    return bool((rows.amax(dim=1).median(dim=1).values > BACKGROUND_LEVEL).any())
 
 
 class _Watched:
@@ -97,32 +70,7 @@ class ProjectionConditionerNative(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", tooltip="DINOv3 with NAF (dino_v3_L_naf_fp32.safetensors) from Load CLIP Vision."
                 ),
-                io.Float.Input(
-                    "fov", default=FOV, min=0.1, max=179.0, step=0.01,
-                    tooltip="Horizontal field of view of `image` in degrees, for example from MoGe Geometry to FOV; "
-                            "not used with `views`, whose cameras know theirs.",
-                ),
-                io.Float.Input(
-                    "mesh_scale", default=1.0, min=0.01, max=100.0, step=0.01, advanced=True,
-                    tooltip="How many times the object fits into the cube that is generated: 1 fills it, 2 makes it "
-                            "half as large. Multi-view data sets state it in their transforms.json.",
-                ),
-                io.Image.Input(
-                    "image", optional=True,
-                    tooltip="The picture from Image Crop to Mask (pad factor 1.1, black background), seen by a camera "
-                            "straight in front. A batch counts as several objects. Give either this or `views`.",
-                ),
-                host.Views.Input(
-                    "views", optional=True,
-                    tooltip="One to many pictures of one object with their cameras, uncropped; the first is the front. "
-                            "View Set makes them on black if its `background` says so; pictures on white "
-                            "need `mask`.",
-                ),
-                io.Mask.Input(
-                    "mask", optional=True,
-                    tooltip="Where the object is (white); everything else becomes black. One for all pictures or one "
-                            "for each.",
-                ),
+                *picture_inputs(),
                 io.Conditioning.Input(
                     "positive", optional=True,
                     tooltip="Positive conditioning of the stage node before the sampler. Left open, this node makes "
@@ -159,11 +107,10 @@ class ProjectionConditionerNative(io.ComfyNode):
         source = (clip_vision, image, views, mask)
         pictures = conditioning.pictures_of(source)
         if pictures is None:
-            pictures = cls.prepare(host.CoreDinoV3(clip_vision), image, views, mask)
-        if views is None:
-            cameras = [FrontCamera(math.radians(fov), mesh_scale=mesh_scale)] * len(pictures)
-        else:
-            cameras = [PosedCameras(front_aligned(views.cameras), mesh_scale)]
+            encoder = host.CoreDinoV3(clip_vision)
+            groups = read_pictures(image, views, mask)
+            pictures = [Pictures(encoder, group, device=encoder.device, lend=host.lend_core) for group in groups]
+        cameras = read_cameras(fov, mesh_scale, views, len(pictures))
         conditioning.check_items(len(pictures))
 
         stage = conditioning.stage(PIXAL3D_STAGES)
@@ -184,18 +131,3 @@ class ProjectionConditionerNative(io.ComfyNode):
             maps = [torch.cat([one.split_tokens(size)[1][:1] for one in pictures]) for size in TOKEN_SIZES]
         fovs = [math.degrees(c.fov) if views is None else float(c.cameras.fov_x[0]) for c in cameras]
         return io.NodeOutput(*conditioning.write(features, tokens, maps, fovs, mesh_scale, source, pictures))
-
-    @classmethod
-    def prepare(cls, encoder, image, views: ViewSet | None, mask) -> list[Pictures]:
-        """One `Pictures` per object: the batch of `image`, or all `views` of one."""
-        if (image is None) == (views is None):
-            raise InputError("Connect either `image` or `views`: one of them, not both and not neither.")
-        given = host.pictures(image) if views is None else views.images.cpu()
-        prepared = on_black(
-            given, None if mask is None else host.masks(mask), "`image`" if views is None else "`views`"
-        )
-        if has_background(prepared):
-            host.tell(NO_BLACK)
-        pictures = as_bytes(prepared)
-        groups = [[one] for one in pictures] if views is None else [pictures]
-        return [Pictures(encoder, group, device=encoder.device, lend=host.lend_core) for group in groups]

@@ -1,103 +1,25 @@
-"""TRELLIS.2 and Pixal3D on this pack's own networks: loader, condition, samplers, decoder."""
+"""The stages of TRELLIS.2 and Pixal3D on this pack's own networks: samplers and decoder."""
 
 from __future__ import annotations
-
-import json
-import math
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..models.trellis2.cascade import PAPER_SAMPLERS, Cascade, load_cascade
-from ..models.trellis2.conditions import AnyCondition
-from ..models.trellis2.dinov3 import VIT_LARGE, load_dinov3
-from ..models.trellis2.family import find_dinov3, find_naf
-from ..models.trellis2.image_condition import FrontCamera, Pictures, PosedCameras, projected_condition, token_condition
+from ..models.trellis2.cascade import PAPER_SAMPLERS
 from ..models.trellis2.latents import Latents, decode_latents
 from ..models.trellis2.memory import structure_memory, weight_bytes
-from ..models.trellis2.naf import NafConfig, load_naf
 from ..models.trellis2.runner import Runner
-from ..models.trellis2.safetensors_file import SafetensorsFile
 from ..models.trellis2.stages import quantize_floor, quantize_round
 from ..models.trellis2.structure_preview import CANONICAL, StructurePreview
 from ..scene.errors import InputError
-from ..scene.posed_views import front_aligned
 from ..scene.sparse import SparseTensor
 from . import host
 from .host import io
-from .projection import FOV, NO_BLACK, as_bytes, has_background, on_black
+from .trellis2_condition import makers
+from .trellis2_models import CATEGORY, HostedCascade
 
-CATEGORY = f"{host.CATEGORY}/TRELLIS.2 and Pixal3D"
-NONE = "none found"
-BESIDE = "beside the models"
-NAF_PREFIX = "naf."
 STRUCTURE, SHAPE, TEXTURE = "sparse_structure_sampler", "shape_slat_sampler", "tex_slat_sampler"
 SCALES = {"512": 1, "1024": 2, "1536": 3}  # name (of the published models) -> times the family's low resolution
-
-
-class HostedCascade(Cascade):
-    """A family whose networks are under the host's memory management."""
-
-    @contextmanager
-    def on_device(self, model):
-        if model is None:
-            yield None
-            return
-        network = self.get(model) if isinstance(model, str) else model
-        hosted = self.__dict__.setdefault("hosted", {})
-        if id(network) not in hosted:
-            hosted[id(network)] = host.LoadedModel.wrap(network, None)
-        yield hosted[id(network)].on_device()
-
-    @property
-    def projects(self) -> bool:
-        """Whether this is a Pixal3D family, which reads pictures through a camera."""
-        return self.get("sparse_structure_flow_model").config.image_attn_mode != "global"
-
-    @property
-    def frame(self) -> str:
-        """Which way is up in its latents, in core's words."""
-        return "y_up" if self.projects else "z_up"
-
-    def check_frame(self, frame: str, name: str) -> None:
-        """Raise InputError for a latent of the other family."""
-        if frame != self.frame:
-            families = {"y_up": "Pixal3D", "z_up": "TRELLIS.2"}
-            found, mine = families.get(frame, frame), families[self.frame]
-            raise InputError(f"`{name}` was made by {found} and `model` is {mine}; use the same model for all stages.")
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectPictures:
-    """The pictures of one object and their cameras, encoded when first needed."""
-
-    pictures: list
-    camera: FrontCamera | PosedCameras
-
-
-class ConditionMaker:
-    """Conditions of one object for the stages of one family."""
-
-    def __init__(self, cascade: HostedCascade, given: ObjectPictures) -> None:
-        self.cascade, self.camera = cascade, given.camera
-        self.views = Pictures(cascade.encoder(), given.pictures, device=cascade.device, lend=cascade.on_device)
-
-    def stage(self, name: str, size: str, grid: int | None = None, coords: Tensor | None = None) -> AnyCondition:
-        """Projected features for Pixal3D, all tokens of the small ("512") or large picture for TRELLIS.2."""
-        config = self.cascade.config
-        if not self.cascade.projects:
-            return token_condition(self.views, config.token_image_sizes[size != "512"])
-        reads = config.stage(name)
-        reads = replace(reads, grid_resolution=grid or reads.grid_resolution)
-        if reads.naf_target and self.cascade.naf is None:
-            raise InputError(
-                "The image encoder was loaded without NAF, which Pixal3D needs; choose one with it."
-            )
-        with self.cascade.on_device(self.cascade.naf if reads.naf_target else None) as naf:
-            return projected_condition(self.views, reads, self.camera, None if coords is None else coords[:, 1:], naf)
 
 
 def structure_preview(cascade: HostedCascade, camera, show) -> StructurePreview:
@@ -114,168 +36,9 @@ def structure_preview(cascade: HostedCascade, camera, show) -> StructurePreview:
     return StructurePreview(decode, show, camera if cascade.projects else CANONICAL, z_up=not cascade.projects)
 
 
-def makers(cascade: HostedCascade, condition: list[ObjectPictures], items: int | None = None) -> list[ConditionMaker]:
-    """One per object; InputError unless there are as many objects as `items`."""
-    if items is not None and items != len(condition):
-        raise InputError(f"`condition` is of {len(condition)} objects and the latent of {items}; connect the same.")
-    return [ConditionMaker(cascade, one) for one in condition]
-
-
 def on_grid(coords: Tensor, device) -> Tensor:
     """Voxels [N, 3] of one object as rows [N, 4]."""
     return torch.nn.functional.pad(coords.to(device, torch.int32), (1, 0))
-
-
-def load_encoder(path: Path, cascade: Cascade) -> None:
-    """Give a family DINOv3 and, where the file has it, NAF. A .json of the same name holds another size's options."""
-    file, options = SafetensorsFile(path), dict(VIT_LARGE)
-    beside = path.with_suffix(".json")
-    naf_options = {}
-    if beside.is_file():
-        try:
-            options = dict(json.loads(beside.read_text(encoding="utf-8")))
-            naf_options = dict(options.pop("naf", {}))
-        except (ValueError, TypeError):
-            raise InputError(f"{beside} is not a configuration of DINOv3 in JSON.") from None
-    parts: tuple[dict, dict] = {}, {}
-    for name in file:
-        parts[name.startswith(NAF_PREFIX)][name.removeprefix(NAF_PREFIX)] = file[name]
-    cascade.image_encoder = load_dinov3(parts[0], options, source=str(path))
-    if parts[1]:
-        weights = {name: value.to(torch.float32, copy=True) for name, value in parts[1].items()}
-        cascade.naf = load_naf(weights, NafConfig.from_args(naf_options), source=str(path))
-
-
-def load_published_encoder(roots: list[Path], cascade: Cascade) -> None:
-    """Give a family DINOv3 and, where it is there, NAF, each as its makers published it, from below model folders."""
-    cascade.image_encoder = find_dinov3(roots)
-    try:
-        cascade.naf = find_naf(roots)
-    except InputError as error:
-        if "was not found" not in str(error):
-            raise
-
-
-class Trellis2Loader(io.ComfyNode):
-    """Published pairs -> a family of models."""
-
-    @classmethod
-    def define_schema(cls):
-        families = host.pipeline_files(host.TRELLIS2_FOLDER) or [NONE]
-        encoders = [*host.weight_files(host.ENCODER_FOLDER), BESIDE]
-        return io.Schema(
-            node_id="SightlineTrellis2Loader",
-            display_name="Load TRELLIS.2 or Pixal3D Models",
-            category=CATEGORY,
-            description="Load a family of TRELLIS.2 or Pixal3D models as they were published: pipeline.json and the "
-                        "networks in ckpts. Every network is read when it is first used. Files are never "
-                        "executed.",
-            search_aliases=["trellis2 loader", "pixal3d loader", "image to 3d model", "slat"],
-            inputs=[
-                io.Combo.Input(
-                    "models", options=families, default=families[0],
-                    tooltip=f"A pipeline.json in models/{host.TRELLIS2_FOLDER} with the networks it names, as "
-                            "microsoft/TRELLIS.2-4B (MIT) and TencentARC/Pixal3D (MIT; not for use in the EU, says its "
-                            "model card) are published; pipeline_mv.json is Pixal3D for several pictures.",
-                ),
-                io.Combo.Input(
-                    "image_encoder", options=encoders, default=encoders[0],
-                    tooltip=f"DINOv3 ViT-L/16, and for Pixal3D also NAF, in one file of models/{host.ENCODER_FOLDER}: "
-                            f"dino_v3_L_naf_fp32.safetensors, the file ComfyUI itself uses. {BESIDE}: as their makers "
-                            f"published them, below models/{host.TRELLIS2_FOLDER}.",
-                ),
-            ],
-            outputs=[
-                host.Trellis2Models.Output(
-                    id="model", display_name="model", tooltip="The models, for the samplers and the decoder."
-                ),
-            ],
-        )  # fmt: skip
-
-    @classmethod
-    def fingerprint_inputs(cls, models, image_encoder):
-        places = [host.weight_path(host.TRELLIS2_FOLDER, models)]
-        if image_encoder != BESIDE:
-            places.append(host.weight_path(host.ENCODER_FOLDER, image_encoder))
-        return "|".join(host.file_state(place) for place in places)
-
-    @classmethod
-    @host.one_sentence
-    def execute(cls, models, image_encoder) -> io.NodeOutput:
-        pipeline = host.weight_path(host.TRELLIS2_FOLDER, models)
-        search = host.folders(host.TRELLIS2_FOLDER)
-        plain = load_cascade(pipeline, search=search, device=host.render_device())
-        cascade = HostedCascade(plain.config, plain.models, device=host.render_device())
-        if image_encoder == BESIDE:
-            load_published_encoder(search, cascade)
-        else:
-            load_encoder(host.weight_path(host.ENCODER_FOLDER, image_encoder), cascade)
-        host.tell(f"{models}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
-        return io.NodeOutput(cascade)
-
-
-class PictureCondition(io.ComfyNode):
-    """Pictures and cameras -> what the samplers are conditioned on."""
-
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="SightlinePictureCondition",
-            display_name="Projection Conditioner",
-            category=CATEGORY,
-            description="Say what the samplers of this pack look at: one picture with its field of view, or several "
-                        "pictures of one object with any cameras. Pixal3D reads pixels where its voxels project to; "
-                        "TRELLIS.2 looks at the first picture as a whole.",
-            search_aliases=["pixal3d condition", "trellis2 condition", "image condition", "posed views"],
-            inputs=[
-                io.Float.Input(
-                    "fov", default=FOV, min=0.1, max=179.0, step=0.01,
-                    tooltip="Horizontal field of view of `image` in degrees, for example from MoGe Geometry to FOV; "
-                            "not used with `views`, whose cameras know theirs.",
-                ),
-                io.Float.Input(
-                    "mesh_scale", default=1.0, min=0.01, max=100.0, step=0.01, advanced=True,
-                    tooltip="How many times the object fits into the cube that is generated: 1 fills it, 2 makes it "
-                            "half as large.",
-                ),
-                io.Image.Input(
-                    "image", optional=True,
-                    tooltip="The picture from Image Crop to Mask (black background; pad factor 1.1 for Pixal3D, 1.0 "
-                            "for TRELLIS.2). A batch counts as several objects. Give either this or `views`.",
-                ),
-                host.Views.Input(
-                    "views", optional=True,
-                    tooltip="One to many pictures of one object with their cameras, uncropped; the first is the front. "
-                            "View Set makes them on black if its `background` says so; pictures on white "
-                            "need `mask`.",
-                ),
-                io.Mask.Input(
-                    "mask", optional=True,
-                    tooltip="Where the object is (white); everything else becomes black. One for all pictures or one "
-                            "for each.",
-                ),
-            ],
-            outputs=[
-                host.PictureConditionType.Output(
-                    id="condition", display_name="condition", tooltip="Pictures and cameras, for all three samplers."
-                ),
-            ],
-        )  # fmt: skip
-
-    @classmethod
-    @host.one_sentence
-    def execute(cls, fov, mesh_scale, image=None, views=None, mask=None) -> io.NodeOutput:
-        if (image is None) == (views is None):
-            raise InputError("Connect either `image` or `views`: one of them, not both and not neither.")
-        name, given = ("`image`", host.pictures(image)) if views is None else ("`views`", views.images.cpu())
-        prepared = on_black(given, None if mask is None else host.masks(mask), name)
-        pictures = as_bytes(prepared)
-        if has_background(prepared):
-            host.tell(NO_BLACK)
-        if views is not None:
-            return io.NodeOutput([ObjectPictures(pictures, PosedCameras(front_aligned(views.cameras), mesh_scale))])
-        camera = FrontCamera(math.radians(fov), mesh_scale=mesh_scale)
-        return io.NodeOutput([ObjectPictures([one], camera) for one in pictures])
 
 
 def sampler_inputs(role: str) -> list:

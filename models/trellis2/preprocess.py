@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from ...scene.errors import InputError, MissingDependency
+from ...scene.views import composite, square
 
 TRELLIS2_PADDING = 1.0
 PIXAL3D_PADDING = 1.1
 OPAQUE = 0.8 * 255
+EMPTY_LEVEL = 2 / 255  # no pixel brighter: there is nothing to see
+BACKGROUND_LEVEL = 16 / 255  # a border brighter than this is no black background
 
 
 def _pillow():
@@ -82,3 +85,25 @@ def image_tensor(rgb: np.ndarray, side: int) -> Tensor:
     pillow = _pillow()
     resized = pillow.fromarray(rgb).resize((side, side), pillow.Resampling.LANCZOS)
     return torch.from_numpy(np.array(resized).astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous()
+
+
+def squares_on_black(images: Tensor, masks: Tensor | None, name: str) -> Tensor:
+    """Pictures [V, 3 or 4, H, W] as Pixal3D wants them: [V, 3, S, S] on black, padded to squares, never cropped.
+
+    Raises InputError for an empty mask and for pictures that show nothing.
+    """
+    pictures = square(composite(images, masks, 0.0, name), fit="pad", background=0.0)
+    if bool((pictures.flatten(1).amax(dim=1) < EMPTY_LEVEL).any()):
+        raise InputError(f"{name} is black or transparent everywhere; give a picture of the object on black.")
+    return pictures
+
+
+def as_bytes(pictures: Tensor) -> list:
+    """Pictures [V, 3, S, S] in [0, 1] -> V uint8 [S, S, 3] arrays."""
+    return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def has_background(pictures: Tensor) -> bool:
+    """Whether the border of a picture [V, 3, S, S] is mostly not black."""
+    rows = torch.cat([pictures[..., 0, :], pictures[..., -1, :], pictures[..., 0], pictures[..., -1]], dim=-1)
+    return bool((rows.amax(dim=1).median(dim=1).values > BACKGROUND_LEVEL).any())

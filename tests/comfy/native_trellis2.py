@@ -205,8 +205,8 @@ class Findings:
         from sightline.models.trellis2.cascade import PIXAL3D_STAGES
         from sightline.models.trellis2.image_condition import Pictures, PosedCameras, project_features
         from sightline.models.trellis2.naf import NafConfig, load_naf
+        from sightline.models.trellis2.preprocess import as_bytes
         from sightline.nodes import host
-        from sightline.nodes.projection import as_bytes
         from sightline.scene.posed_views import front_aligned
 
         encoder = host.CoreDinoV3(self.clip)
