@@ -173,3 +173,14 @@ register(
         install="pip install flash-attn (CUDA; compiles on install)",
     )
 )
+register(
+    Accelerator(
+        "nvdiffrast",
+        "rasterization of texture charts",
+        "nvdiffrast",
+        ".nvdiffrast_backend:compare",
+        device="cuda",
+        tolerance=1e-3,  # of weights; it rounds corners to 1/16 of a pixel
+        install="pip install nvdiffrast (CUDA; compiles on install; licence forbids commercial use)",
+    )
+)
