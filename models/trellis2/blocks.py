@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...kernels.attention import attention, varlen_attention
+from ...kernels.logit_blur import LogitBlur, blur_qk
 
 
 class Linear(nn.Linear):
@@ -95,16 +96,40 @@ def absolute_positions(coords: Tensor, channels: int) -> Tensor:
 
 
 @dataclass
+class AttentionOptions:
+    """How the attentions of one evaluation are computed; only a blur changes what comes out.
+
+    blur: low-pass of the logits. keys_values: keeps the keys and values of the condition from one evaluation to the
+    next (one dictionary per condition and blur). zero_context: the condition is all zeros, so that every key has the
+    same value, and cross-attention is one constant vector, which is then not computed by attending. coords: [N, 3]
+    voxels of the queries, for a blur along their axes.
+    """
+
+    blur: LogitBlur | None = None
+    keys_values: dict | None = None
+    zero_context: bool = False
+    coords: Tensor | None = None
+
+
+@dataclass
 class Context:
     """What the tokens attend to across: image tokens and, for Pixal3D, the features projected onto the tokens.
 
     tokens: [B, M, C] for dense models; [sum M_i, C] for sparse ones. seqlens: tokens per item (sparse only).
-    projected: per 3D token [B, L, P] or [N, P]; None for models without projection.
+    projected: per 3D token [B, L, P] or [N, P]; None for models without projection. options: see `AttentionOptions`.
     """
 
     tokens: Tensor
     seqlens: list[int] | None = None
     projected: Tensor | None = None
+    options: AttentionOptions | None = None
+
+
+def on_voxels(options: AttentionOptions | None, coords: Tensor) -> AttentionOptions | None:
+    """The options for sparse tokens at coords [N, 4] (batch, x, y, z)."""
+    if options is None or options.blur is None or not options.blur.grid_q:
+        return options
+    return replace(options, coords=coords[:, 1:])
 
 
 class SelfAttention(nn.Module):
@@ -116,12 +141,20 @@ class SelfAttention(nn.Module):
         self.k_rms_norm = MultiHeadRMSNorm(channels // heads, heads) if qk_rms_norm else None
         self.to_out = Linear(channels, channels)
 
-    def forward(self, x: Tensor, phases: Tensor | None, seqlens: Sequence[int] | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        phases: Tensor | None,
+        seqlens: Sequence[int] | None,
+        options: AttentionOptions | None = None,
+    ) -> Tensor:
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(dim=-3)
         if self.q_rms_norm is not None:
             q, k = self.q_rms_norm(q), self.k_rms_norm(k)
         if phases is not None:
             q, k = apply_rope(q, phases), apply_rope(k, phases)
+        if options is not None:
+            q, k = blur_qk(q, k, options.blur, "self", seqlens, seqlens, options.coords)
         h = attention(q, k, v) if seqlens is None else varlen_attention(q, k, v, seqlens, seqlens)
         return self.to_out(h.flatten(-2))
 
@@ -137,12 +170,28 @@ class CrossAttention(nn.Module):
         self.to_out = Linear(channels, channels)
 
     def forward(self, x: Tensor, context: Context, seqlens: Sequence[int] | None) -> Tensor:
+        options = context.options or AttentionOptions()
+        if options.zero_context:
+            value = self.to_kv.bias.unflatten(0, (2, -1))[1]  # of every key, whatever the weights that average them
+            return self.to_out(value.to(x.dtype).expand(*x.shape[:-1], -1)[..., :1, :]).expand_as(x)
         q = self.to_q(x).unflatten(-1, (self.heads, -1))
-        k, v = self.to_kv(context.tokens).unflatten(-1, (2, self.heads, -1)).unbind(dim=-3)
         if self.q_rms_norm is not None:
-            q, k = self.q_rms_norm(q), self.k_rms_norm(k)
+            q = self.q_rms_norm(q)
+        k, v = self._keys_values(context, options)
+        q, k = blur_qk(q, k, options.blur, "cross", seqlens, context.seqlens, options.coords)
         h = attention(q, k, v) if seqlens is None else varlen_attention(q, k, v, seqlens, context.seqlens)
         return self.to_out(h.flatten(-2))
+
+    def _keys_values(self, context: Context, options: AttentionOptions) -> tuple[Tensor, Tensor]:
+        kept = options.keys_values
+        if kept is not None and id(self) in kept:
+            return kept[id(self)]
+        k, v = self.to_kv(context.tokens).unflatten(-1, (2, self.heads, -1)).unbind(dim=-3)
+        if self.k_rms_norm is not None:
+            k = self.k_rms_norm(k)
+        if kept is not None:
+            kept[id(self)] = k, v
+        return k, v
 
 
 class ProjectedCrossAttention(nn.Module):
@@ -214,7 +263,7 @@ class ModulatedBlock(nn.Module):
         mod = (self.modulation + mod).to(mod.dtype) if hasattr(self, "modulation") else self.adaLN_modulation(mod)
         shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = mod.chunk(6, dim=-1)
         h = _modulate(self.norm1(x), shift_sa, 1 + scale_sa, seqlens)
-        x = x + _modulate(self.self_attn(h, phases, seqlens), None, gate_sa, seqlens)
+        x = x + _modulate(self.self_attn(h, phases, seqlens, context.options), None, gate_sa, seqlens)
         x = x + self.cross_attn(self.norm2(x), context, seqlens)
         h = _modulate(self.norm3(x), shift_ff, 1 + scale_ff, seqlens)
         return x + _modulate(self.mlp(h), None, gate_ff, seqlens)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...scene.errors import InputError
 from ...scene.sparse import SparseTensor
-from .blocks import TimestepEmbedder, absolute_positions, rope_phases, set_torso_dtype
+from .blocks import AttentionOptions, TimestepEmbedder, absolute_positions, on_voxels, rope_phases, set_torso_dtype
 from .conditions import AnyCondition, sparse_context
 from .config import FlowConfig
 from .sparse_structure_flow import make_blocks
@@ -33,13 +33,21 @@ class StructuredLatentFlow(nn.Module):
     def torso_dtype(self) -> torch.dtype:
         return self.blocks[0].self_attn.to_qkv.weight.dtype
 
-    def forward(self, x: SparseTensor, t: Tensor, cond: AnyCondition, concat: Tensor | None = None) -> SparseTensor:
+    def forward(
+        self,
+        x: SparseTensor,
+        t: Tensor,
+        cond: AnyCondition,
+        concat: Tensor | None = None,
+        options: AttentionOptions | None = None,
+    ) -> SparseTensor:
         """Velocity at `x`.
 
         x features [N, C] float32 on integer coords, t [B] model time (1000 times the flow time), cond tokens
         [B, M, D], a list of [M_i, D] or a `Condition` with projected features [N, P]; concat [N, K] is appended on
         channels (the normalized shape latent of the texture stage). Returns features [N, out] on the same coords.
-        Positions are absolute voxel indices. Raises InputError where a shape does not fit the model.
+        Positions are absolute voxel indices. options: see `AttentionOptions`. Raises InputError where a shape does not
+        fit the model.
         """
         cfg = self.config
         feats = x.feats if concat is None else torch.cat([x.feats, concat], dim=-1)
@@ -50,6 +58,7 @@ class StructuredLatentFlow(nn.Module):
         dtype = self.torso_dtype
         seqlens = x.seqlens
         context = sparse_context(cond, cfg, seqlens, dtype)
+        context.options = on_voxels(options, x.coords)
         h = self.input_layer(feats)
         phases = None
         if cfg.pe_mode == "ape":

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...scene.errors import InputError
-from .blocks import ModulatedBlock, TimestepEmbedder, absolute_positions, rope_phases, set_torso_dtype
+from .blocks import AttentionOptions, ModulatedBlock, TimestepEmbedder, absolute_positions, rope_phases, set_torso_dtype
 from .conditions import Condition, dense_context
 from .config import FlowConfig
 
@@ -63,12 +63,14 @@ class SparseStructureFlow(nn.Module):
     def torso_dtype(self) -> torch.dtype:
         return self.blocks[0].self_attn.to_qkv.weight.dtype
 
-    def forward(self, x: Tensor, t: Tensor, cond: Tensor | Condition) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Tensor | Condition, options: AttentionOptions | None = None
+    ) -> Tensor:
         """Velocity at `x`.
 
         x [B, C, R, R, R] float32, t [B] model time (1000 times the flow time), cond [B, M, D] image tokens or a
-        `Condition` with projected features [B, R^3, P] -> [B, C, R, R, R] in the dtype of x. Raises InputError where
-        a shape does not fit the model.
+        `Condition` with projected features [B, R^3, P] -> [B, C, R, R, R] in the dtype of x. options: see
+        `AttentionOptions`. Raises InputError where a shape does not fit the model.
         """
         cfg = self.config
         if x.shape[1:] != (cfg.in_channels, *[cfg.resolution] * 3):
@@ -84,6 +86,7 @@ class SparseStructureFlow(nn.Module):
         if cfg.share_mod:
             mod = self.adaLN_modulation(mod)
         context = dense_context(cond, cfg, x.shape[0], dtype)
+        context.options = options
         h, mod = h.to(dtype), mod.to(dtype)
         phases = self.rope_phases if cfg.pe_mode == "rope" else None
         for block in self.blocks:
