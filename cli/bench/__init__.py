@@ -21,7 +21,7 @@ import sys
 from .op import SIZES, Contender, Missing, Op
 
 __all__ = ["Contender", "Missing", "Op", "SIZES", "add_parser", "operations", "run"]
-_OWN = ("op", "opponents", "runner")
+_OWN = ("clock", "op", "opponents", "runner")
 
 
 def operations() -> dict[str, Op]:
@@ -110,6 +110,9 @@ def as_text(op: Op, table: dict) -> str:
             f"{_seconds(entry['cpu_median'])} {_megabytes(entry['peak_rss'])} {_megabytes(entry['growth'])} {ratios}"
         )
         said = [entry["note"]] if entry["note"] else []
+        said += [f"{name}: {_stage(found)}" for name, found in entry["stages"].items()]
+        if entry["cuda_peak"] is not None and not entry["stages"]:
+            said.append(f"peak on the device {_megabytes(entry['cuda_peak']).strip()}")
         if entry.get("difference"):
             said.append(
                 "largest difference to ours: "
@@ -130,6 +133,11 @@ def _about_text(op: Op) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:8.3f}s" if value >= 0.1 else f"{value * 1e3:7.2f}ms"
+
+
+def _stage(found: dict) -> str:
+    peak = f", {_megabytes(found['cuda_peak']).strip()} on the device" if "cuda_peak" in found else ""
+    return _seconds(found["wall_median"]).strip() + peak
 
 
 def _megabytes(value: int | None) -> str:

@@ -23,6 +23,7 @@ imports nothing heavy at its top. To add one::
 Each contender lives in a process of its own (so that its peak memory is its own), with `case["device"]` and the number
 of threads set. `prepare(case)` is not timed; what it returns is called once to warm up and then timed, the contenders
 taking turns. It returns named tensors (or None): they are compared with those of the first contender.
+A long operation also returns what a `clock.StageClock` found, under "stages": seconds and memory of its parts.
 """
 
 from __future__ import annotations

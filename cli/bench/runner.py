@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...scene.errors import InputError
+from .clock import finish
 from .op import Missing, Op
 
 SLOW = 8.0  # seconds: what takes longer is not warmed up and not repeated
@@ -77,8 +78,9 @@ def time_op(
     """Time every contender of `op` at one size; returns the table as plain data.
 
     Each entry of "contenders": name, and either "missing" (why), or wall and CPU medians and minima in seconds, runs,
-    peak_rss and growth over the prepared state in bytes (None where the system does not tell), ratio and ratio_cpu (its
-    median by ours, wall and CPU time), and difference {output: largest absolute difference to ours}.
+    peak_rss and growth over the prepared state in bytes (None where the system does not tell), cuda_peak in bytes (None
+    elsewhere), stages {name: wall_median, cuda_peak} of contenders with stages, ratio and ratio_cpu (its median by
+    ours, wall and CPU time), and difference {output: largest absolute difference to ours}.
     """
     if size not in op.sizes:
         raise InputError(f"{op.name} has no size {size}; {', '.join(op.sizes)} would work.")
@@ -141,7 +143,19 @@ def _summary(runs: list[dict], memory: dict, before: int | None) -> dict[str, An
         "runs": len(runs),
         "peak_rss": peak,
         "growth": None if peak is None or before is None else max(0, peak - before),
+        "cuda_peak": memory.get("cuda_peak"),
+        "stages": _stages([run.get("stages") or {} for run in runs]),
     }
+
+
+def _stages(runs: list[dict[str, dict]]) -> dict[str, dict[str, float]]:
+    """Median seconds and largest memory of every stage over all runs."""
+    found: dict[str, dict[str, float]] = {}
+    for name in runs[0]:
+        walls = [run[name]["wall"] for run in runs]
+        peaks = [run[name]["cuda_peak"] for run in runs if "cuda_peak" in run[name]]
+        found[name] = {"wall_median": statistics.median(walls), **({"cuda_peak": max(peaks)} if peaks else {})}
+    return found
 
 
 def _compare(op: Op, entries: dict[str, dict], workers: dict[str, Worker]) -> None:
@@ -183,14 +197,16 @@ def work(task: dict[str, Any], op: Op) -> None:
     for line in sys.stdin:
         word = line.strip()
         if word == "run":
-            _finish(task["device"])
+            finish(task["device"])
             wall, cpu = time.perf_counter(), time.process_time()
             result = run()
-            _finish(task["device"])
-            _say({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu})
-            outputs = result or {}
+            finish(task["device"])
+            spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+            outputs = dict(result or {})
+            stages = outputs.pop("stages", None)
+            _say({**spent, "stages": stages or {}})
         elif word == "memory":
-            _say({"peak": peak_resident()})
+            _say({"peak": peak_resident(), "cuda_peak": _cuda_peak(task["device"])})
         elif word == "save":
             from safetensors.torch import save_file
 
@@ -198,11 +214,13 @@ def work(task: dict[str, Any], op: Op) -> None:
             _say({"saved": len(outputs)})
 
 
-def _finish(device: str) -> None:
-    if device.startswith("cuda"):
-        import torch
+def _cuda_peak(device: str) -> int | None:
+    """The most memory that was allocated on a CUDA device since the last stage began; None elsewhere."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
 
-        torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
 
 
 def _say(answer: dict[str, Any]) -> None:

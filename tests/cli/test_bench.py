@@ -9,6 +9,7 @@ import torch
 
 from sightline.cli import bench
 from sightline.cli.bench import Contender, Missing, Op, opponents, runner
+from sightline.cli.bench.clock import StageClock
 from sightline.scene.errors import InputError
 
 
@@ -27,6 +28,18 @@ def absent(case):
 def failing(case):
     def run():
         raise RuntimeError("out of something")
+
+    return run
+
+
+def staged(case):
+    def run():
+        clock = StageClock(case["device"])
+        with clock.stage("first"):
+            total = torch.arange(case["count"]).float()
+        with clock.stage("second"):
+            pass
+        return {"stages": clock.found, "sum": total}
 
     return run
 
@@ -86,6 +99,17 @@ def test_a_table(monkeypatch):
     json.dumps(table)
     text = bench.as_text(FAKE, table)
     assert "adds a half" in text and "sum 5.0e-01" in text and "pip install it" in text
+
+
+def test_stages_have_seconds_of_their_own(monkeypatch):
+    monkeypatch.setattr(runner, "Worker", InProcess)
+    op = replace(FAKE, contenders=(Contender("ours", staged), Contender("theirs", adder(0))))
+    ours, theirs = runner.time_op(op, "S", rounds=3)["contenders"]
+    assert list(ours["stages"]) == ["first", "second"] and theirs["stages"] == {}
+    assert 0 <= sum(one["wall_median"] for one in ours["stages"].values()) <= 2 * ours["wall_median"]
+    assert ours["cuda_peak"] is None and theirs["difference"] == {"sum": 0.0}
+    text = bench.as_text(op, {**runner.time_op(op, "S", rounds=1), "device": "cpu"})
+    assert "first: " in text and "second: " in text
 
 
 def test_slow_ones_run_once(monkeypatch):

@@ -36,3 +36,16 @@ def test_the_slabs_of_the_dual_grid_meet():
     crossed, active = _slab(line, line)
     coords, _, flags, _ = _grid(dict(resolution=20, device="cpu"))
     assert torch.equal(torch.nonzero(active).to(torch.int32), coords) and torch.equal(crossed[active], flags)
+
+
+def test_the_cascade_reports_every_stage_and_needs_a_gpu_at_full_size():
+    from sightline.cli.bench import cascade
+
+    case = {**cascade.OPS[0].sizes["S"], "resolution": 256, "steps": 1, "width": 128, "blocks": 1, "device": "cpu"}
+    found = cascade._ours(case)()
+    assert list(found["stages"]) == [
+        "structure", "coarse shape", "shape", "texture", "decode shape", "decode texture"
+    ]  # fmt: skip
+    assert found["structure"].shape == (1, 8, 16, 16, 16) and found["shape"].shape[1] == 32
+    with pytest.raises(bench.Missing, match="--device cuda"):
+        cascade._ours({**cascade.OPS[0].sizes["M"], "device": "cpu"})
