@@ -32,8 +32,9 @@ def add_common(parser: argparse.ArgumentParser, weights: str) -> None:
     add = parser.add_argument
     add("-o", "--output", metavar="FILE", help="mesh to write: .glb or .ply, colors at the vertices")
     add("--weights", metavar="DIR", help=f"folder with pipeline.json (default: where `download {weights}` puts it)")
+    add("--core-files", nargs="+", metavar="FILE", help="ComfyUI's own files instead: diffusion model and both VAEs")
     add("--search", action="append", default=[], metavar="DIR", help="further folder with weights; repeatable")
-    add("--dinov3", metavar="PATH", help="DINOv3: folder or .safetensors (default: looked for beside the weights)")
+    add("--dinov3", metavar="PATH", help="DINOv3: folder, or .safetensors, also with NAF (default: beside the weights)")
     add("--type", choices=TYPES, help="resolution, and whether a coarse shape comes first (default: 1024_cascade)")
     add("--seed", type=int, default=42, help="seed of the noise (default: 42)")
     for stage, default in DEFAULTS.items():
@@ -120,6 +121,8 @@ def check(args: argparse.Namespace, products: tuple[str, ...] = ("output", "save
         raise InputError(f"--seed is {args.seed}; it must lie between 0 and 2**63 - 1.")
     if args.resume and args.save_latents:
         raise InputError("--resume decodes latents that are saved already; leave --save-latents out.")
+    if args.core_files and args.weights:
+        raise InputError("--core-files and --weights both name models; leave one out.")
     samplers(args), memory(args)
     with Outputs(args.overwrite) as outputs:  # refuses now what it would refuse after the computation
         for name in wanted:
@@ -144,10 +147,19 @@ def read_picture(path: str, mask: str | None = None):
 def load(args: argparse.Namespace, name: str, repo: str, *, projected: bool, file: str = ""):
     """The family of the options; file: another pipeline file in the folder, such as pipeline_mv.json."""
     from ..models.download import default_folder
-    from ..models.trellis2.family import load_family
+    from ..models.trellis2.family import check_networks, core_family, find_encoder, load_family
     from .sparsegen import choose_device
 
     root = default_folder()
+    if args.core_files:
+        where = dict(device=choose_device(args.device), dtype=args.dtype, low_vram=args.low_vram)
+        cascade = core_family(args.core_files, **where)
+        check_networks(cascade, args.type, projected, bool(args.resume))
+        if not args.resume:
+            folders = [Path(args.core_files[0]).parent, *map(Path, args.search), root]
+            found = find_encoder(folders, projected, args.dinov3, getattr(args, "naf", None))
+            cascade.image_encoder, cascade.naf = found
+        return cascade
     path = Path(args.weights) if args.weights else root / repo
     if file and not path.is_file():
         path = path / file

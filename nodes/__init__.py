@@ -9,7 +9,7 @@ from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
 from .trellis2 import DecodeShapeTexture, ShapeSampler, SparseStructureSampler, TextureSampler
 from .trellis2_condition import PictureCondition
-from .trellis2_models import Trellis2Loader
+from .trellis2_models import Trellis2CoreLoader, Trellis2Loader
 from .views import CameraFrom3DView, OrbitCameras, ViewSetNode
 from .weights import DownloadWeights
 
@@ -32,6 +32,7 @@ NODES = [
     DecodeShapeTexture,
     DownloadWeights,
     ProjectionGridOverlay,
+    Trellis2CoreLoader,
 ]
 
 

@@ -19,6 +19,7 @@ from .trellis2_condition import makers
 from .trellis2_models import CATEGORY, HostedCascade
 
 STRUCTURE, SHAPE, TEXTURE = "sparse_structure_sampler", "shape_slat_sampler", "tex_slat_sampler"
+COARSE, FINE = "512", "1024"
 SCALES = {"512": 1, "1024": 2, "1536": 3}  # name (of the published models) -> times the family's low resolution
 
 
@@ -105,7 +106,16 @@ class SparseStructureSampler(io.ComfyNode):
             description="First stage: where there is something. Samples the structure of every object and decodes it "
                         "to voxels. The latent also fits core's structure decoder.",
             search_aliases=["trellis2 structure", "pixal3d structure", "occupancy", "voxels"],
-            inputs=[model_input(), condition_input(), *sampler_inputs(STRUCTURE)],
+            inputs=[
+                model_input(),
+                condition_input(),
+                *sampler_inputs(STRUCTURE),
+                io.Combo.Input(
+                    "resolution", options=[COARSE, FINE], default=COARSE, optional=True, advanced=True,
+                    tooltip="Of the mesh that the voxels are for: 512 to begin the cascade with, 1024 to make the "
+                            "shape at 1024 in one pass, without a coarse shape before it.",
+                ),
+            ],
             outputs=[
                 io.Voxel.Output(
                     id="voxel", display_name="voxel", tooltip="Occupied voxels, for the Shape Sampler and core's nodes."
@@ -120,11 +130,12 @@ class SparseStructureSampler(io.ComfyNode):
     @host.one_sentence
     def execute(
         cls, model, condition, seed, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t,
+        resolution=COARSE,
     ) -> io.NodeOutput:  # fmt: skip
         changes = settings(STRUCTURE, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t)
         progress = host.Progress()
         everyone = makers(model, condition)
-        resolution, grids, latents = model.config.lr_resolution, [], []
+        resolution, grids, latents = SCALES[resolution] * model.config.lr_resolution, [], []
         for i, maker in enumerate(everyone):
             last, preview = [], structure_preview(model, maker.camera, progress.preview)
 
@@ -162,7 +173,8 @@ class ShapeSampler(io.ComfyNode):
                 io.Voxel.Input("voxel", tooltip="Occupied voxels of the Sparse Structure Sampler."),
                 io.Combo.Input(
                     "resolution", options=list(SCALES), default="1024",
-                    tooltip="Voxels per axis of the mesh. 512 is one pass; 1024 and 1536 take a second, longer one.",
+                    tooltip="Voxels per axis of the mesh. 512 is one pass; 1024 and 1536 take a second, longer one, "
+                            "unless the structure was made for 1024.",
                 ),
                 *sampler_inputs(SHAPE),
                 io.Int.Input(
@@ -187,24 +199,34 @@ class ShapeSampler(io.ComfyNode):
         grids = host.occupied(voxel)
         low_resolution = model.config.lr_resolution
         target = SCALES[resolution] * low_resolution
-        everyone, passes = makers(model, condition, len(grids)), 1 + (target > low_resolution)
-        done_before, runs = [0], []
-        total = passes * len(everyone)
+        everyone = makers(model, condition, len(grids))
+        runs = [Runner(model, seed, changes, memory="auto") for _ in everyone]
+        factor, found = runs[0].factor, {side for _, side in grids}
+        grids = [(on_grid(coords, model.device), side) for coords, side in grids]
+        low_side, direct = low_resolution // factor, found == {2 * low_resolution // factor}
+        if direct and resolution != FINE:
+            raise InputError(f"`voxel` was made for {FINE} and `resolution` is {resolution}; set both alike.")
+        if not direct and found != {low_side}:
+            raise InputError(
+                f"`voxel` is a grid of {max(found)}; this model starts from {low_side} voxels per axis, or from "
+                f"{2 * low_side} for {FINE}."
+            )
+        passes = 1 if direct or target == low_resolution else 2
+        done_before, total = [0], passes * len(everyone)
 
         def show(stage, done, steps, x_t, x_0):
             progress(done_before[0] * steps + done, steps * total)
             done_before[0] += done == steps
 
-        lows, low_side = [], None
-        for maker, (coords, side) in zip(everyone, grids):
-            runs.append(Runner(model, seed, changes, progress=show, memory="auto"))
-            low_side = low_resolution // runs[-1].factor
-            if side != low_side:
-                raise InputError(f"`voxel` is a grid of {side}; this model starts from {low_side} voxels per axis.")
-            coords = on_grid(coords, model.device)
-            lows.append(runs[-1].shape("512", coords, maker.stage("shape_512", "512", side, coords), "low shape"))
+        for run in runs:
+            run.progress = show
+        first, name = ("1024", "shape") if direct else ("512", "low shape")
+        lows = [
+            run.shape(first, coords, maker.stage(f"shape_{first}", first, side, coords), name)
+            for run, maker, (coords, side) in zip(runs, everyone, grids)
+        ]
         if passes == 1:
-            return cls.output(model, [(one.feats, one.coords) for one in lows], low_side, low_resolution)
+            return cls.output(model, [(one.feats, one.coords) for one in lows], target // factor, target)
         quantize = quantize_round if model.projects else quantize_floor
         refined = [run.refine(low, target, quantize, max_tokens) for run, low in zip(runs, lows)]
         reached = min(one.resolution for one in refined)
@@ -215,10 +237,10 @@ class ShapeSampler(io.ComfyNode):
         size = "512" if reached == low_resolution else "1024"
         shapes = []
         for maker, run, (coords, _) in zip(everyone, runs, refined):
-            grid = reached // run.factor
+            grid = reached // factor
             shape = run.shape(size, coords, maker.stage(f"shape_{size}", size, grid, coords))
             shapes.append((shape.feats, shape.coords))
-        return cls.output(model, shapes, reached // runs[0].factor, reached)
+        return cls.output(model, shapes, reached // factor, reached)
 
     @classmethod
     def output(cls, model, shapes, grid, resolution) -> io.NodeOutput:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from ..models.trellis2.cascade import Cascade, load_cascade
-from ..models.trellis2.dinov3 import VIT_LARGE, load_dinov3
-from ..models.trellis2.family import find_dinov3, find_naf
-from ..models.trellis2.naf import NafConfig, load_naf
-from ..models.trellis2.safetensors_file import SafetensorsFile
+from ..models.trellis2.family import core_family, find_dinov3, find_naf, read_encoder
 from ..scene.errors import InputError
 from . import host
 from .host import io
@@ -20,7 +14,6 @@ from .host import io
 CATEGORY = f"{host.CATEGORY}/TRELLIS.2 and Pixal3D"
 NONE = "none found"
 BESIDE = "beside the models"
-NAF_PREFIX = "naf."
 
 
 class HostedCascade(Cascade):
@@ -55,26 +48,6 @@ class HostedCascade(Cascade):
             raise InputError(f"`{name}` was made by {found} and `model` is {mine}; use the same model for all stages.")
 
 
-def load_encoder(path: Path, cascade: Cascade) -> None:
-    """Give a family DINOv3 and, where the file has it, NAF. A .json of the same name holds another size's options."""
-    file, options = SafetensorsFile(path), dict(VIT_LARGE)
-    beside = path.with_suffix(".json")
-    naf_options = {}
-    if beside.is_file():
-        try:
-            options = dict(json.loads(beside.read_text(encoding="utf-8")))
-            naf_options = dict(options.pop("naf", {}))
-        except (ValueError, TypeError):
-            raise InputError(f"{beside} is not a configuration of DINOv3 in JSON.") from None
-    parts: tuple[dict, dict] = {}, {}
-    for name in file:
-        parts[name.startswith(NAF_PREFIX)][name.removeprefix(NAF_PREFIX)] = file[name]
-    cascade.image_encoder = load_dinov3(parts[0], options, source=str(path))
-    if parts[1]:
-        weights = {name: value.to(torch.float32, copy=True) for name, value in parts[1].items()}
-        cascade.naf = load_naf(weights, NafConfig.from_args(naf_options), source=str(path))
-
-
 def load_published_encoder(roots: list[Path], cascade: Cascade) -> None:
     """Give a family DINOv3 and, where it is there, NAF, each as its makers published it, from below model folders."""
     cascade.image_encoder = find_dinov3(roots)
@@ -85,13 +58,37 @@ def load_published_encoder(roots: list[Path], cascade: Cascade) -> None:
             raise
 
 
+def encoder_input() -> io.Input:
+    """Which image encoder a family looks through."""
+    encoders = [*host.weight_files(host.ENCODER_FOLDER), BESIDE]
+    return io.Combo.Input(
+        "image_encoder", options=encoders, default=encoders[0],
+        tooltip=f"DINOv3 ViT-L/16, and for Pixal3D also NAF, in one file of models/{host.ENCODER_FOLDER}: "
+                f"dino_v3_L_naf_fp32.safetensors, the file ComfyUI itself uses. {BESIDE}: as their makers "
+                f"published them, below models/{host.TRELLIS2_FOLDER}.",
+    )  # fmt: skip
+
+
+def models_output() -> io.Output:
+    return host.Trellis2Models.Output(
+        id="model", display_name="model", tooltip="The models, for the samplers and the decoder."
+    )
+
+
+def give_encoder(cascade: Cascade, image_encoder: str) -> None:
+    """The image encoder that was chosen."""
+    if image_encoder == BESIDE:
+        load_published_encoder(host.folders(host.TRELLIS2_FOLDER), cascade)
+    else:
+        cascade.image_encoder, cascade.naf = read_encoder(host.weight_path(host.ENCODER_FOLDER, image_encoder))
+
+
 class Trellis2Loader(io.ComfyNode):
     """Published pairs -> a family of models."""
 
     @classmethod
     def define_schema(cls):
         families = host.pipeline_files(host.TRELLIS2_FOLDER) or [NONE]
-        encoders = [*host.weight_files(host.ENCODER_FOLDER), BESIDE]
         return io.Schema(
             node_id="SightlineTrellis2Loader",
             display_name="Load TRELLIS.2 or Pixal3D Models",
@@ -107,18 +104,9 @@ class Trellis2Loader(io.ComfyNode):
                             "microsoft/TRELLIS.2-4B (MIT) and TencentARC/Pixal3D (MIT; not for use in the EU, says its "
                             "model card) are published; pipeline_mv.json is Pixal3D for several pictures.",
                 ),
-                io.Combo.Input(
-                    "image_encoder", options=encoders, default=encoders[0],
-                    tooltip=f"DINOv3 ViT-L/16, and for Pixal3D also NAF, in one file of models/{host.ENCODER_FOLDER}: "
-                            f"dino_v3_L_naf_fp32.safetensors, the file ComfyUI itself uses. {BESIDE}: as their makers "
-                            f"published them, below models/{host.TRELLIS2_FOLDER}.",
-                ),
+                encoder_input(),
             ],
-            outputs=[
-                host.Trellis2Models.Output(
-                    id="model", display_name="model", tooltip="The models, for the samplers and the decoder."
-                ),
-            ],
+            outputs=[models_output()],
         )  # fmt: skip
 
     @classmethod
@@ -135,9 +123,66 @@ class Trellis2Loader(io.ComfyNode):
         search = host.folders(host.TRELLIS2_FOLDER)
         plain = load_cascade(pipeline, search=search, device=host.render_device())
         cascade = HostedCascade(plain.config, plain.models, device=host.render_device())
-        if image_encoder == BESIDE:
-            load_published_encoder(search, cascade)
-        else:
-            load_encoder(host.weight_path(host.ENCODER_FOLDER, image_encoder), cascade)
+        give_encoder(cascade, image_encoder)
         host.tell(f"{models}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
+        return io.NodeOutput(cascade)
+
+
+class Trellis2CoreLoader(io.ComfyNode):
+    """ComfyUI's own files -> a family of models."""
+
+    @classmethod
+    def define_schema(cls):
+        networks = host.weight_files(host.DIFFUSION_FOLDER) or [NONE]
+        vaes = host.weight_files(host.VAE_FOLDER) or [NONE]
+        return io.Schema(
+            node_id="SightlineTrellis2CoreLoader",
+            display_name="Load TRELLIS.2 or Pixal3D from ComfyUI Files",
+            category=CATEGORY,
+            description="Load the files that ComfyUI's own TRELLIS.2 and Pixal3D nodes use into this pack's networks: "
+                        "the diffusion model and both VAEs, in float32, bfloat16 or float16. Quantized files (int8) "
+                        "run in ComfyUI's own nodes only.",
+            search_aliases=["trellis2 single file", "pixal3d checkpoint", "diffusion model 3d", "core trellis2"],
+            inputs=[
+                io.Combo.Input(
+                    "diffusion_model", options=networks, default=networks[0],
+                    tooltip=f"All flow networks in one file of models/{host.DIFFUSION_FOLDER}.",
+                ),
+                io.Combo.Input(
+                    "shape_vae", options=vaes, default=vaes[0],
+                    tooltip=f"The structure and shape decoder in one file of models/{host.VAE_FOLDER}: "
+                            "trellis_2_shape_vae_bf16.safetensors.",
+                ),
+                io.Combo.Input(
+                    "texture_vae", options=vaes, default=vaes[0],
+                    tooltip=f"The texture decoder in models/{host.VAE_FOLDER}: "
+                            "trellis_2_texture_vae_bf16.safetensors.",
+                ),
+                encoder_input(),
+            ],
+            outputs=[models_output()],
+        )  # fmt: skip
+
+    @classmethod
+    def files(cls, diffusion_model, shape_vae, texture_vae) -> list[Path]:
+        return [
+            host.weight_path(host.DIFFUSION_FOLDER, diffusion_model),
+            host.weight_path(host.VAE_FOLDER, shape_vae),
+            host.weight_path(host.VAE_FOLDER, texture_vae),
+        ]
+
+    @classmethod
+    def fingerprint_inputs(cls, diffusion_model, shape_vae, texture_vae, image_encoder):
+        places = cls.files(diffusion_model, shape_vae, texture_vae)
+        if image_encoder != BESIDE:
+            places.append(host.weight_path(host.ENCODER_FOLDER, image_encoder))
+        return "|".join(host.file_state(place) for place in places)
+
+    @classmethod
+    @host.one_sentence
+    def execute(cls, diffusion_model, shape_vae, texture_vae, image_encoder) -> io.NodeOutput:
+        plain = core_family(cls.files(diffusion_model, shape_vae, texture_vae), device=host.render_device())
+        cascade = HostedCascade(plain.config, plain.models, device=host.render_device())
+        give_encoder(cascade, image_encoder)
+        host.tell(f"{diffusion_model}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
         return io.NodeOutput(cascade)

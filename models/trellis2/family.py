@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 
 from ...scene.errors import InputError
-from .cascade import PIPELINE_TYPES, Cascade, load_cascade
+from .cascade import PIPELINE_TYPES, Cascade, CascadeConfig, load_cascade
 from .dinov3 import VIT_LARGE, DinoV3, load_dinov3
 from .naf import Naf, NafConfig, load_naf
+from .published_latents import SHAPE_NORMALIZATION, TEXTURE_NORMALIZATION
 from .safetensors_file import SafetensorsFile
+from .single_file import networks_of
 
 DINOV3_PLACES = (
     "dinov3",
@@ -22,6 +24,7 @@ DINOV3_PLACES = (
     "dinov3-vitl16-pretrain-lvd1689m",
 )
 NAF_PLACES = ("naf.safetensors", "valeoai/NAF/naf_release.pth", "naf/naf_release.pth", "naf_release.pth")
+NAF_PREFIX = "naf."
 GET = "`python -m sightline download {}` gets the published ones"
 
 
@@ -51,6 +54,64 @@ def find_naf(folders: Sequence[Path], given: str | Path | None = None) -> Naf:
             weights = SafetensorsFile(file) if file.suffix == ".safetensors" else _load_pth(file)
             return load_naf(weights, NafConfig.from_args(config) if config else NafConfig(), source=str(file))
     raise InputError(f"NAF was not found in {_named(places)}; {GET.format('naf')}.")
+
+
+def find_encoder(
+    folders: Sequence[Path],
+    projected: bool,
+    dinov3: str | Path | None = None,
+    naf: str | Path | None = None,
+) -> tuple[DinoV3, Naf | None]:
+    """DINOv3 and, for a projecting family, NAF: from what was given (dinov3 may hold both), else from `folders`."""
+    together = dinov3 is not None and Path(dinov3).suffix == ".safetensors" and Path(dinov3).is_file()
+    encoder, own = read_encoder(dinov3) if together else (find_dinov3(folders, dinov3), None)
+    if not projected:
+        return encoder, None
+    return encoder, own if own is not None and naf is None else find_naf(folders, naf)
+
+
+def read_encoder(path: str | Path) -> tuple[DinoV3, Naf | None]:
+    """DINOv3 and, where the file has it, NAF, from one file as ComfyUI has them (NAF below `naf.`).
+
+    A .json of the same name, or `config.json`, holds another size's options. Raises InputError for what does not fit.
+    """
+    path = Path(path)
+    options = _json(path.with_suffix(".json")) or _json(path.with_name("config.json")) or dict(VIT_LARGE)
+    file = SafetensorsFile(path)
+    naf_options = options.pop("naf", {})
+    parts: tuple[dict, dict] = {}, {}
+    for name in file:
+        parts[name.startswith(NAF_PREFIX)][name.removeprefix(NAF_PREFIX)] = file[name]
+    encoder = load_dinov3(parts[0], options, source=str(path))
+    if not parts[1]:
+        return encoder, None
+    weights = {name: value.to(torch.float32, copy=True) for name, value in parts[1].items()}
+    return encoder, load_naf(weights, NafConfig.from_args(naf_options), source=str(path))
+
+
+def core_family(
+    files: Sequence[str | Path],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    low_vram: bool = False,
+) -> Cascade:
+    """A family from ComfyUI's own files: the diffusion model and both VAEs; without an image encoder.
+
+    Latents are normalized as those of the published models, unless a .json of the first file's name holds the `args` of
+    another `pipeline.json`. Every network is read when first used. Raises InputError for files that are not there, for
+    quantized ones and for a network in two files.
+    """
+    models: dict = {}
+    for path in files:
+        found = networks_of(SafetensorsFile(path), dtype=dtype)
+        if twice := sorted(set(found) & set(models)):
+            raise InputError(f"{path} holds {', '.join(twice)}, which another of the files holds too; leave one out.")
+        models |= found
+    args = _json(Path(files[0]).with_suffix(".json"))
+    plain = CascadeConfig(SHAPE_NORMALIZATION, TEXTURE_NORMALIZATION)
+    config = plain if args is None else CascadeConfig.from_args(args.get("args", args))
+    return Cascade(config, models, device=device, low_vram=low_vram)
 
 
 def load_family(
@@ -91,8 +152,7 @@ def load_family(
         raise InputError(f"{str(error).rstrip('.')}; {GET.format(name)}.") from None
     check_networks(cascade, pipeline_type, projected, decode_only)
     if not decode_only:
-        cascade.image_encoder = find_dinov3(folders, dinov3)
-        cascade.naf = find_naf(folders, naf) if projected else None
+        cascade.image_encoder, cascade.naf = find_encoder(folders, projected, dinov3, naf)
     return cascade
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,37 +30,50 @@ GRIDS = {"structure_model": 16, "img2shape_512": 32, "img2shape": 64, "shape2txt
 def load_single_file(
     weights: Mapping[str, Tensor], *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None
 ) -> dict[str, nn.Module]:
-    """The networks of one such file by their published roles.
+    """The networks of one such file by their published roles; see `networks_of`."""
+    return {role: load() for role, load in networks_of(weights, device=device, dtype=dtype).items()}
+
+
+def networks_of(
+    weights: Mapping[str, Tensor], *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None
+) -> dict[str, Callable[[], nn.Module]]:
+    """For every network of one such file its published role and a function that builds it with its weights.
 
     weights: its tensors by name, float32, bfloat16 or float16; a leading `model.diffusion_model.` is passed over.
-    dtype: of the torso, that of the file where it is None. Raises InputError where no network is in it, where one does
-    not fit, and for quantized weights.
+    dtype: of the torso, that of the file where it is None. Raises InputError where no network is in it and for
+    quantized weights at once, where a network does not fit when it is built.
     """
-    parts: dict[str, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, str]] = {}
     for name in weights:
         prefix, _, key = name.removeprefix(OUTER).partition(".")
         if prefix in ROLES:
-            parts.setdefault(prefix, {})[key] = weights[name]
+            parts.setdefault(prefix, {})[key] = name
     if not parts:
         raise InputError(f"The file holds no network of TRELLIS.2 or Pixal3D; it has none of {', '.join(ROLES)}.")
-    models = {}
-    for prefix, state in parts.items():
-        role, kind = ROLES[prefix]
-        for key, value in state.items():
-            if value.dtype not in PLAIN:
+    for prefix, names in parts.items():
+        for key, name in names.items():
+            if weights[name].dtype not in PLAIN:
                 raise InputError(
-                    f"{prefix}.{key} is {value.dtype}, the file is quantized; let ComfyUI's own loader and sampler run "
-                    "it, or choose the published weights."
+                    f"{prefix}.{key} is {weights[name].dtype}, the file is quantized; let ComfyUI's own loader and "
+                    "sampler run it, or choose the published weights."
                 )
-        try:
-            args = _flow_args(state, GRIDS[prefix]) if prefix in GRIDS else _decoder_args(state)
-        except KeyError as missing:
-            raise InputError(f"The file has no {prefix}.{missing.args[0]}; it is no complete {kind}.") from None
-        torso = dtype or next(v.dtype for k, v in state.items() if k.startswith("blocks.0.") and v.ndim > 1)
-        if isinstance(weights, SafetensorsFile):  # its tensors are views of the file
-            state = {key: value.clone() for key, value in state.items()}
-        models[role] = assign_weights(build_model(kind, args, torso), state, prefix, device=device)
-    return models
+
+    def loader(prefix: str, names: Mapping[str, str]) -> Callable[[], nn.Module]:
+        return lambda: _build(prefix, {key: weights[name] for key, name in names.items()}, weights, device, dtype)
+
+    return {ROLES[prefix][0]: loader(prefix, names) for prefix, names in parts.items()}
+
+
+def _build(prefix: str, state: dict[str, Tensor], weights: Mapping[str, Tensor], device, dtype) -> nn.Module:
+    kind = ROLES[prefix][1]
+    try:
+        args = _flow_args(state, GRIDS[prefix]) if prefix in GRIDS else _decoder_args(state)
+    except KeyError as missing:
+        raise InputError(f"The file has no {prefix}.{missing.args[0]}; it is no complete {kind}.") from None
+    torso = dtype or next(v.dtype for k, v in state.items() if k.startswith("blocks.0.") and v.ndim > 1)
+    if isinstance(weights, SafetensorsFile):  # its tensors are views of the file
+        state = {key: value.clone() for key, value in state.items()}
+    return assign_weights(build_model(kind, args, torso), state, prefix, device=device)
 
 
 def _flow_args(state: Mapping[str, Tensor], resolution: int) -> dict[str, Any]:

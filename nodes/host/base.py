@@ -17,7 +17,7 @@ CAMERA_SIZE = 128  # pixels; cameras without a picture carry a size, which whoev
 ROOM = 3 << 30  # bytes; the host begins to unload models before its memory is full
 SPARSEGEN_FOLDER = "sparsegen"
 TRELLIS2_FOLDER = "trellis2"
-ENCODER_FOLDER = "clip_vision"  # core's
+ENCODER_FOLDER, DIFFUSION_FOLDER, VAE_FOLDER = "clip_vision", "diffusion_models", "vae"  # core's
 WEIGHT_SUFFIXES = {".safetensors", ".pth"}
 
 SparseGenModel = io.Custom("SIGHTLINE_SPARSEGEN")

@@ -9,7 +9,7 @@ import trimesh
 from comfy_graphs import api_workflow, editor_workflow, nodes_of, previews
 from PIL import Image
 from safetensors.torch import load_file
-from trellis2_family import ENCODER, graph, sampler, write_models
+from trellis2_family import DINO, ENCODER, graph, sampler, write_models
 
 from sightline.cli import headless
 from sightline.models.trellis2.cascade import load_cascade
@@ -69,7 +69,7 @@ def library_mesh(models, family, resolution):
     """What the library makes of the same picture with the nodes' seeds: one for each stage."""
     cascade = load_cascade(models / "trellis2" / family)
     file = SafetensorsFile(models / "clip_vision" / ENCODER)
-    from trellis2_family import DINO, NAF
+    from trellis2_family import NAF
 
     cascade.image_encoder = load_dinov3({k: file[k] for k in file if not k.startswith("naf.")}, DINO)
     naf = load_naf({k[4:]: file[k] for k in file if k.startswith("naf.")}, NafConfig(**NAF))
@@ -238,6 +238,31 @@ def test_structure_is_shown_while_it_samples(server, models, family):
     pictures = previews(server, workflow)
     assert pictures and all(picture.width == picture.height for picture in pictures)
     assert np.asarray(pictures[0]).std() > 5
+
+
+def test_one_pass_at_the_high_resolution(server, models):
+    workflow = graph("tiny_trellis2", resolution="1024")
+    workflow["4"]["inputs"]["resolution"] = "1024"
+    for node in ("6", "7", "8"):
+        del workflow[node]
+    workflow["10"] = {"class_type": "SaveLatent", "inputs": {"samples": ["5", 0], "filename_prefix": "pixal3d/direct"}}
+    (entry,) = server.run(workflow).outputs["10"]["latents"]
+    latent = load_file(str(server.base / "output" / entry["subfolder"] / entry["filename"]))["latent_tensor"]
+
+    cascade = load_cascade(models / "trellis2" / "tiny_trellis2")
+    file = SafetensorsFile(models / "clip_vision" / ENCODER)
+    cascade.image_encoder = load_dinov3({k: file[k] for k in file if not k.startswith("naf.")}, DINO)
+    views = Pictures(cascade.image_encoder, object_picture())
+    small, large = (token_condition(views, size) for size in cascade.config.token_image_sizes)
+    high = 2 * cascade.config.lr_resolution
+    coords = Runner(cascade, 42, SETTINGS).structure(small, high)
+    expected = Runner(cascade, 42, SETTINGS).shape("1024", coords, large)
+    wanted = cascade.config.shape_normalization.normalize(expected.feats)
+    assert torch.allclose(latent[0, :, :, 0].T, wanted, atol=1e-4)
+
+    workflow["5"]["inputs"]["resolution"] = "1536"
+    with pytest.raises(headless.HeadlessError, match="set both alike"):
+        server.run(workflow)
 
 
 def test_interrupt_between_steps(server, models, written):

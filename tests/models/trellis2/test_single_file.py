@@ -1,10 +1,13 @@
 """Networks out of one file as ComfyUI lays them out."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from sightline.models.trellis2.checkpoint import CLASSES
+from sightline.models.trellis2.family import core_family
 from sightline.models.trellis2.safetensors_file import SafetensorsFile
 from sightline.models.trellis2.single_file import ROLES, load_single_file
 from sightline.scene.errors import InputError
@@ -103,3 +106,21 @@ def test_other_files_are_refused_in_one_sentence(networks, change, said):
     with pytest.raises(InputError) as caught:
         load_single_file(weights)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_family_of_core_files_with_its_encoder(networks, tmp_path):
+    flows = {prefix: network for prefix, network in networks.items() if not prefix.endswith("_dec")}
+    decoders = {prefix: network for prefix, network in networks.items() if prefix.endswith("_dec")}
+    save_file(merged(flows, "model.diffusion_model."), str(tmp_path / "flow.safetensors"))
+    save_file(merged(decoders), str(tmp_path / "vae.safetensors"))
+    files = [tmp_path / "flow.safetensors", tmp_path / "vae.safetensors"]
+    cascade = core_family(files)
+    assert set(cascade.models) == {role for role, _ in ROLES.values()} and cascade.config.lr_resolution == 512
+    assert len(cascade.config.shape_normalization.mean) == 32 == len(cascade.config.tex_normalization.std)
+    assert callable(cascade.models["tex_slat_decoder"]) and cascade.get("tex_slat_decoder") is not None
+    numbers = {"mean": [0.5] * 6, "std": [2.0] * 6}
+    args = {"shape_slat_normalization": numbers, "tex_slat_normalization": numbers, "lr_resolution": 64}
+    files[0].with_suffix(".json").write_text(json.dumps({"args": args}))
+    assert core_family(files).config.shape_normalization.mean == (0.5,) * 6
+    with pytest.raises(InputError, match="another of the files holds too"):
+        core_family([*files, files[1]])
