@@ -1,0 +1,1 @@
+"""Triangle meshes as tensors: repair, measures, decimation, remeshing and closest points."""
