@@ -133,5 +133,7 @@ def test_the_surface_is_named_when_it_is_broken():
         unwrap(vertices, faces, 40000)
     with pytest.raises(InputError, match="padding of 99"):
         check_texture_size(256, 99)
-    with pytest.raises(InputError, match="do not fit"):
-        unwrap(*soup(), 64, 8, method="box", patch_faces=1)
+    apart, corners = soup()
+    apart = apart + 3 * torch.arange(len(corners)).repeat_interleave(3)[:, None]
+    with pytest.raises(InputError, match="320 charts with 8 texels between them do not fit"):
+        unwrap(apart, corners, 64, 8, method="box")
