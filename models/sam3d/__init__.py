@@ -1,0 +1,1 @@
+"""SAM 3D Objects: the networks that predict shape, latents and pose of an object in a picture."""
