@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..scene.errors import InputError
-from ..scene.images import read_image
+from ..scene.images import read_rgba
 from . import host
 from .host import io
 
@@ -23,10 +23,11 @@ def picture_path(name: str) -> Path:
 
 def taken_from(name: str) -> str:
     """From where a shipped picture was taken, in words."""
-    for entry in json.loads((FOLDER / "sparsegen_inputs.json").read_text(encoding="utf-8")):
-        if entry["file"] == name:
-            return f"azimuth {entry['azimuth']:g}, elevation {entry['elevation']:g}"
-    return "azimuth and elevation unknown"
+    for table in sorted(FOLDER.glob("*.json")):
+        for entry in json.loads(table.read_text(encoding="utf-8")):
+            if entry["file"] == name:
+                return f"azimuth {entry['azimuth']:g}, elevation {entry['elevation']:g}, fov {entry['fov']:.4g}"
+    return "camera unknown"
 
 
 def names() -> list[str]:
@@ -53,7 +54,10 @@ class ExamplePicture(io.ComfyNode):
                             "the node says from where the picture was taken.",
                 ),
             ],
-            outputs=[io.Image.Output(id="image", display_name="image", tooltip="The picture, 256 pixels square.")],
+            outputs=[
+                io.Image.Output(id="image", display_name="image", tooltip="The picture."),
+                io.Mask.Output(id="mask", display_name="mask", tooltip="Where the object is, of pictures that say so."),
+            ],
             has_intermediate_output=True,
         )  # fmt: skip
 
@@ -64,6 +68,7 @@ class ExamplePicture(io.ComfyNode):
     @classmethod
     @host.one_sentence
     def execute(cls, picture) -> io.NodeOutput:
-        image = read_image(picture_path(picture)).permute(1, 2, 0)[None]
+        rgba = read_rgba(picture_path(picture)).permute(1, 2, 0)[None]
+        image, mask = rgba[..., :3], rgba[..., 3]
         host.tell(taken_from(picture))
-        return io.NodeOutput(host.result(image), ui=host.show_images(image))
+        return io.NodeOutput(host.result(image), host.result(mask), ui=host.show_images(image))

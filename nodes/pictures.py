@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..models.trellis2.image_condition import AnyCamera, FrontCamera, PosedCameras
-from ..models.trellis2.preprocess import as_bytes, has_background, squares_on_black
+from ..models.trellis2.preprocess import as_bytes, crop_to_object, cut_outs, has_background, squares_on_black
 from ..scene.errors import InputError
 from ..scene.posed_views import front_aligned
 from . import host
@@ -47,13 +47,19 @@ def picture_inputs() -> list[io.Input]:
     ]  # fmt: skip
 
 
-def read_pictures(image, views, mask=None, warn: bool = True) -> list[list]:
+def read_pictures(image, views, mask=None, warn: bool = True, margin: float | None = None) -> list[list]:
     """uint8 [S, S, 3] pictures on black of every object: the batch of `image`, or all `views` of one.
 
-    warn: say on the node where the background is not black. Raises InputError unless just one of both is connected.
+    warn: say on the node where the background is not black. margin: cut `image` to the object that `mask` shows, with
+    this much room (see `crop_to_object`). Raises InputError unless just one of both is connected, and for a margin
+    without a picture and a mask.
     """
     if (image is None) == (views is None):
         raise InputError("Connect either `image` or `views`: one of them, not both and not neither.")
+    if margin is not None:
+        if image is None or mask is None:
+            raise InputError("`crop` needs `image` and `mask`: the mask says where the object is.")
+        return [[crop_to_object(one, margin)] for one in cut_outs(host.pictures(image), host.masks(mask))]
     name, given = ("`image`", host.pictures(image)) if views is None else ("`views`", views.images.cpu())
     prepared = squares_on_black(given, None if mask is None else host.masks(mask), name)
     if warn and has_background(prepared):

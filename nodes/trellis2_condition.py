@@ -8,11 +8,15 @@ from torch import Tensor
 
 from ..models.trellis2.conditions import AnyCondition
 from ..models.trellis2.image_condition import FrontCamera, Pictures, PosedCameras, projected_condition, token_condition
+from ..models.trellis2.preprocess import PIXAL3D_PADDING, TRELLIS2_PADDING
 from ..scene.errors import InputError
 from . import host
 from .host import io
 from .pictures import picture_inputs, read_cameras, read_pictures
 from .trellis2_models import CATEGORY, HostedCascade
+
+AS_GIVEN = "as given"
+CROPS = {AS_GIVEN: None, "to the object, Pixal3D": PIXAL3D_PADDING, "to the object, TRELLIS.2": TRELLIS2_PADDING}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,15 @@ class PictureCondition(io.ComfyNode):
                         "pictures of one object with any cameras. Pixal3D reads pixels where its voxels project to; "
                         "TRELLIS.2 looks at the first picture as a whole.",
             search_aliases=["pixal3d condition", "trellis2 condition", "image condition", "posed views"],
-            inputs=picture_inputs(),
+            inputs=[
+                *picture_inputs(),
+                io.Combo.Input(
+                    "crop", options=list(CROPS), default=AS_GIVEN, optional=True,
+                    tooltip="How `image` is cut out: as it is given, or to the object that `mask` shows, with the "
+                            "margin that Pixal3D (1.1) or TRELLIS.2 (1.0) was trained with. `fov` is that of the "
+                            "cut-out.",
+                ),
+            ],
             outputs=[
                 host.PictureConditionType.Output(
                     id="condition", display_name="condition", tooltip="Pictures and cameras, for all three samplers."
@@ -75,7 +87,7 @@ class PictureCondition(io.ComfyNode):
 
     @classmethod
     @host.one_sentence
-    def execute(cls, fov, mesh_scale, image=None, views=None, mask=None) -> io.NodeOutput:
-        groups = read_pictures(image, views, mask)
+    def execute(cls, fov, mesh_scale, image=None, views=None, mask=None, crop=AS_GIVEN) -> io.NodeOutput:
+        groups = read_pictures(image, views, mask, margin=CROPS[crop])
         cameras = read_cameras(fov, mesh_scale, views, len(groups))
         return io.NodeOutput([ObjectPictures(*one) for one in zip(groups, cameras)])

@@ -98,8 +98,20 @@ def squares_on_black(images: Tensor, masks: Tensor | None, name: str) -> Tensor:
     return pictures
 
 
+def cut_outs(images: Tensor, masks: Tensor) -> list[np.ndarray]:
+    """Pictures [V, 3 or 4, H, W] in [0, 1] and masks [1 or V, H, W] -> V uint8 [H, W, 4] arrays for `crop_to_object`.
+
+    Raises InputError where a mask has another size or number than the pictures.
+    """
+    if masks.shape[1:] != images.shape[2:] or len(masks) not in (1, len(images)):
+        sizes = f"{masks.shape[2]}x{masks.shape[1]} and the picture {images.shape[3]}x{images.shape[2]}"
+        raise InputError(f"`mask` is {sizes} ({len(masks)} for {len(images)}); both must be of one size and number.")
+    alpha = masks[:, None].clamp(0, 1).expand(len(images), -1, -1, -1)
+    return as_bytes(torch.cat([images[:, :3], alpha], dim=1))
+
+
 def as_bytes(pictures: Tensor) -> list:
-    """Pictures [V, 3, S, S] in [0, 1] -> V uint8 [S, S, 3] arrays."""
+    """Pictures [V, C, H, W] in [0, 1] -> V uint8 [H, W, C] arrays."""
     return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
 
 

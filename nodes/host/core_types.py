@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -52,3 +53,15 @@ def splats(splat: Any) -> list[Splats]:
 def front_cameras(cameras: Cameras) -> Cameras:
     """Cameras of the host's 3D views, read as Y up (`cameras_from_load3d`), with its front at azimuth 0."""
     return turn_cameras(turn_cameras(cameras, "z_up", "y_up"), "y_up_front", "z_up")
+
+
+def colored_voxels(coords: Tensor, colors: Tensor, resolution: int) -> Any:
+    """The core's sparse VOXEL: coords [N, 4] rows (item, x, y, z), colors [N, 6], voxels per axis.
+
+    Hosts before 0.33 know only the first of the three; there the others are attributes all the same, for our nodes.
+    """
+    if "resolution" in inspect.signature(Types.VOXEL).parameters:
+        return Types.VOXEL(coords, colors, resolution)
+    voxel = Types.VOXEL(coords)
+    voxel.voxel_colors, voxel.resolution = colors, resolution
+    return voxel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ...scene.errors import InputError
 from .base import ENCODER_FOLDER, TRELLIS2_FOLDER, Types
+from .core_types import colored_voxels
 from .devices import result
 from .folders import weight_files
 
@@ -92,8 +92,6 @@ def read_sparse_latent(latent: dict, name: str) -> tuple[list[tuple[Tensor, Tens
 
 def mesh_and_voxels(meshes: Sequence[Any], frame: str) -> tuple[Any, Any]:
     """`TexturedMesh`es of latents whose up is `frame` as the core's MESH and sparse VOXEL, both Y up."""
-    if "resolution" not in inspect.signature(Types.VOXEL).parameters:
-        raise InputError("This ComfyUI has no voxels with colors; update it to 0.33 or newer.")
     vertices, faces, coords, colors = [], [], [], []
     for i, one in enumerate(meshes):
         points, cells = one.vertices.cpu().float(), one.coords.cpu()
@@ -108,4 +106,4 @@ def mesh_and_voxels(meshes: Sequence[Any], frame: str) -> tuple[Any, Any]:
     pad = torch.nn.utils.rnn.pad_sequence
     ragged = {} if len(meshes) == 1 else {"vertex_counts": counts[0], "face_counts": counts[1]}
     mesh = Types.MESH(pad(vertices, batch_first=True), pad(faces, batch_first=True), **ragged)
-    return mesh, Types.VOXEL(torch.cat(coords), torch.cat(colors), meshes[0].resolution)
+    return mesh, colored_voxels(torch.cat(coords), torch.cat(colors), meshes[0].resolution)
