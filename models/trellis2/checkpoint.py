@@ -17,6 +17,7 @@ from .sc_vae import ShapeDecoder, ShapeEncoder, SparseVaeDecoder, SparseVaeEncod
 from .slat_flow import StructuredLatentFlow
 from .sparse_structure_flow import SparseStructureFlow
 from .sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from .tiny_encoder import TinyEncoderConfig, TinyImageEncoder
 
 CLASSES: dict[str, tuple[type[nn.Module], Any]] = {
     "SparseStructureFlowModel": (SparseStructureFlow, FlowConfig),
@@ -28,6 +29,7 @@ CLASSES: dict[str, tuple[type[nn.Module], Any]] = {
     "FlexiDualGridVaeEncoder": (ShapeEncoder, SparseVaeConfig),
     "SparseUnetVaeDecoder": (SparseVaeDecoder, SparseVaeConfig),
     "SparseUnetVaeEncoder": (SparseVaeEncoder, SparseVaeConfig),
+    "TinyImageEncoder": (TinyImageEncoder, TinyEncoderConfig),
 }
 PROJECTION_KEY = "blocks.0.cross_attn.proj_linear.weight"
 COMPUTED = ("rope_phases",)  # follows from the configuration; the file's copy is not even read

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from ...scene.errors import InputError
-from .cascade import PIPELINE_TYPES, Cascade, CascadeConfig, load_cascade
+from .cascade import PIPELINE_TYPES, Cascade, CascadeConfig, find_model, load_cascade, read_pipeline
+from .checkpoint import load_model
 from .dinov3 import VIT_LARGE, DinoV3, load_dinov3
 from .naf import Naf, NafConfig, load_naf
 from .published_latents import SHAPE_NORMALIZATION, TEXTURE_NORMALIZATION
@@ -25,6 +26,7 @@ DINOV3_PLACES = (
 )
 NAF_PLACES = ("naf.safetensors", "valeoai/NAF/naf_release.pth", "naf/naf_release.pth", "naf_release.pth")
 NAF_PREFIX = "naf."
+EMBEDDED_FOLDER = Path(__file__).parent / "pixal3d-tiny"
 GET = "`python -m sightline download {}` gets the published ones"
 
 
@@ -152,8 +154,22 @@ def load_family(
         raise InputError(f"{str(error).rstrip('.')}; {GET.format(name)}.") from None
     check_networks(cascade, pipeline_type, projected, decode_only)
     if not decode_only:
-        cascade.image_encoder, cascade.naf = find_encoder(folders, projected, dinov3, naf)
+        own = None if dinov3 else read_pipeline(path)[1].get("image_encoder")
+        if own is None:
+            cascade.image_encoder, cascade.naf = find_encoder(folders, projected, dinov3, naf)
+        else:
+            cascade.image_encoder = load_model(find_model(own, folder, folders))
+            if projected and any(stage.naf_target for stage in cascade.config.image_stages.values()):
+                cascade.naf = find_naf(folders, naf)
     return cascade
+
+
+def embedded_family(*, device: torch.device | str = "cpu", low_vram: bool = False) -> Cascade:
+    """The small Pixal3D family in this package: 64^3 voxels, furniture, lamps and mugs; see docs/training-cascade.md.
+
+    It has its own image encoder and needs neither DINOv3 nor NAF.
+    """
+    return load_family(EMBEDDED_FOLDER, "pixal3d", projected=True, device=device, low_vram=low_vram)
 
 
 def check_networks(cascade: Cascade, pipeline_type: str | None, projected: bool, decode_only: bool = False) -> None:

@@ -100,22 +100,37 @@ class Primitive:
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
         return (signs * e) @ self.rotation.T + torch.tensor(self.center)
 
+    def outline_points(self) -> Tensor:
+        """Points [n, 3] (object frame) that bound the primitive from every side: like `bounds_points`, or tighter."""
+        return self.bounds_points()
+
     def moved(self, offset: Vector, factor: float = 1.0) -> Primitive:
         """The primitive after ``p -> factor * (p + offset)`` of the whole object."""
         shape = self.scaled_shape(factor)
         return replace(shape, center=tuple(factor * (c + o) for c, o in zip(self.center, offset)))
 
 
+def turned(primitive: Primitive, turn: Tensor) -> Primitive:
+    """The primitive after ``p -> turn @ p`` of the whole object; turn [3, 3] is a rotation."""
+    center = (turn.double() @ torch.tensor(primitive.center, dtype=torch.float64)).tolist()
+    return replace(primitive, center=tuple(center), rotation=(turn.double() @ primitive.rotation.double()).float())
+
+
 def sphere_trace(primitive: Primitive, o: Components, d: Components, steps: int = 160) -> Tensor:
-    """First hits of local rays by marching along the signed distance, only for rays through the bounding ball."""
+    """First hits of local rays by marching along the signed distance from the bounding ball on.
+
+    Only rays through the bounding box, widened by the distance that counts as a hit, are marched.
+    """
     shape = torch.broadcast_shapes(*(c.shape for c in (*o, *d)))
     radius = sum(e * e for e in primitive.half_extent()) ** 0.5
+    close = 2e-4 * radius
     dd = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
     od = o[0] * d[0] + o[1] * d[1] + o[2] * d[2]
     oo = o[0] * o[0] + o[1] * o[1] + o[2] * o[2]
     disc = (od * od - dd * (oo - radius * radius)).expand(shape)
+    near, far = box_interval(o, d, tuple(e + close for e in primitive.half_extent()))
     result = torch.full(shape, MISS, dtype=dd.dtype).flatten()
-    alive = torch.nonzero(disc.flatten() > 0).squeeze(1)
+    alive = torch.nonzero(((disc > 0) & (near < far).expand(shape)).flatten()).squeeze(1)
     if alive.numel() == 0:
         return result.view(shape)
     o = [c.expand(shape).flatten()[alive] for c in o]
@@ -124,9 +139,8 @@ def sphere_trace(primitive: Primitive, o: Components, d: Components, steps: int 
     dd = dd.expand(shape).flatten()[alive]
     od = od.expand(shape).flatten()[alive]
     t = ((-od - root) / dd).clamp_min(0.0)
-    end = (-od + root) / dd
+    end = torch.minimum((-od + root) / dd, far.expand(shape).flatten()[alive])
     speed = dd.rsqrt()
-    close = 2e-4 * radius
     for _ in range(steps):
         distance = primitive.local_sdf(*(c + t * e for c, e in zip(o, d)))
         hit = distance < close
@@ -138,6 +152,18 @@ def sphere_trace(primitive: Primitive, o: Components, d: Components, steps: int 
         alive, t, end, speed = alive[keep], t[keep], end[keep], speed[keep]
         o, d = [c[keep] for c in o], [c[keep] for c in d]
     return result.view(shape)
+
+
+def box_interval(o: Components, d: Components, half: Vector) -> tuple[Tensor, Tensor]:
+    """Ray parameters at which local rays enter and leave the box of half sizes ``half``; a miss has near > far."""
+    near = far = None
+    for oc, dc, h in zip(o, d, half):
+        inverse = 1.0 / torch.where(dc.abs() < _TINY, torch.full_like(dc, _TINY), dc)
+        middle, reach = -oc * inverse, h * inverse.abs()
+        a, b = middle - reach, middle + reach
+        near = a if near is None else torch.maximum(near, a)
+        far = b if far is None else torch.minimum(far, b)
+    return near, far
 
 
 def _interval(near: Tensor, far: Tensor) -> Tensor:
@@ -162,13 +188,7 @@ class Box(Primitive):
         return outside + torch.maximum(qx, torch.maximum(qy, qz)).clamp_max(0)
 
     def local_intersect(self, o, d):
-        near = far = None
-        for oc, dc, h in zip(o, d, self.half):
-            inverse = 1.0 / torch.where(dc.abs() < _TINY, torch.full_like(dc, _TINY), dc)
-            middle, reach = -oc * inverse, h * inverse.abs()
-            a, b = middle - reach, middle + reach
-            near = a if near is None else torch.maximum(near, a)
-            far = b if far is None else torch.minimum(far, b)
+        near, far = box_interval(o, d, self.half)
         return _interval(near, far)
 
 
@@ -312,6 +332,14 @@ class Torus(Primitive):
     def local_sdf(self, x, y, z):
         q = (x * x + y * y).sqrt() - self.ring
         return (q * q + z * z).sqrt() - self.tube
+
+    def outline_points(self) -> Tensor:
+        around, tube = (torch.arange(n) * (2 * torch.pi / n) for n in (24, 8))
+        radius, height = self.ring + self.tube * tube.cos(), self.tube * tube.sin()
+        points = torch.stack(
+            [radius * around.cos()[:, None], radius * around.sin()[:, None], height.expand(24, 8)], -1
+        ).reshape(-1, 3)
+        return points @ self.rotation.T + torch.tensor(self.center)
 
 
 @dataclass(frozen=True)

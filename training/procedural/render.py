@@ -26,6 +26,24 @@ def rays(cameras: Cameras, samples: int) -> tuple[Tensor, Tensor]:
     return pose[:, :3, 3], local @ pose[:, :3, :3].transpose(-1, -2)
 
 
+def first_hits(item: ProceduralObject, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Ray parameter (inf: a miss) and index of the primitive hit first (int16, -1: none), [V, N] each.
+
+    origins [V, 3], directions [V, N, 3]: see `rays`.
+    """
+    views, count = directions.shape[:2]
+    o = tuple(origins[:, k : k + 1] for k in range(3))
+    d = tuple(directions[..., k].contiguous() for k in range(3))
+    depth = torch.full((views, count), math.inf)
+    winner = torch.full((views, count), -1, dtype=torch.int16)
+    for index, primitive in enumerate(item.primitives):
+        t = primitive.intersect(o, d)
+        closer = t < depth
+        depth = torch.where(closer, t, depth)
+        winner.masked_fill_(closer, index)
+    return depth, winner
+
+
 def render_views(
     item: ProceduralObject,
     cameras: Cameras,
@@ -39,19 +57,25 @@ def render_views(
     ``cameras`` are OpenCV cameras of the object's frame (Z up). Each pixel averages ``samples`` x ``samples`` rays.
     The lamp's direction is given in degrees in the same frame. Shading is Lambertian, so views agree with each other.
     """
-    height, width = cameras.height, cameras.width
     origins, directions = rays(cameras, samples)
-    views, count = directions.shape[:2]
-    o = tuple(origins[:, k : k + 1] for k in range(3))
-    d = tuple(directions[..., k].contiguous() for k in range(3))
-    depth = torch.full((views, count), math.inf)
-    winner = torch.full((views, count), -1, dtype=torch.int16)
-    for index, primitive in enumerate(item.primitives):
-        t = primitive.intersect(o, d)
-        closer = t < depth
-        depth = torch.where(closer, t, depth)
-        winner.masked_fill_(closer, index)
+    depth, winner = first_hits(item, origins, directions)
+    size = (cameras.height, cameras.width, samples)
+    return shade(item, origins, directions, depth, winner, size, lamp_azimuth, lamp_elevation)
 
+
+def shade(
+    item: ProceduralObject,
+    origins: Tensor,
+    directions: Tensor,
+    depth: Tensor,
+    winner: Tensor,
+    size: tuple[int, int, int],
+    lamp_azimuth: float = 30.0,
+    lamp_elevation: float = 55.0,
+) -> Tensor:
+    """The second half of `render_views`: colors of known hits (see `first_hits`); size: height, width, samples."""
+    height, width, samples = size
+    views, count = directions.shape[:2]
     azimuth, elevation = math.radians(lamp_azimuth), math.radians(lamp_elevation)
     lamp = torch.tensor(
         [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)]
