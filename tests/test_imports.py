@@ -45,6 +45,7 @@ ALLOWED = {
     ("models/download.py", "http"): "the exceptions of the same",
     ("models/trellis2/family.py", "pickle"): "names the exception of a refused file; nothing is unpickled",
     ("models/sparsegen/checkpoint.py", "pickle"): "names the exception of a refused checkpoint; nothing is unpickled",
+    ("models/sam3d/checkpoint.py", "pickle"): "names the exception of a refused checkpoint; nothing is unpickled",
 }
 # Import name -> distribution of what may be imported at the top of a module: what pyproject.toml always installs.
 REQUIRED = {
