@@ -97,7 +97,8 @@ class Decoded:
     """What a decoder returns.
 
     voxels: raw output rows [M, out] float32. subdivisions: per level the children kept; the guide of another decoder
-    for the same latent voxels. logits: per level the subdivision logits [N_l, 8], empty where a guide was followed.
+    for the same latent voxels. logits: per level the subdivision logits [N_l, 8], empty where a guide was followed
+    without supervision.
     """
 
     voxels: SparseTensor
@@ -131,14 +132,15 @@ class SparseVaeDecoder(nn.Module):
     def torso_dtype(self) -> torch.dtype:
         return self.blocks[0][-1].conv1.weight.dtype
 
-    def forward(self, z: SparseTensor, guide: Guide | None = None) -> Decoded:
+    def forward(self, z: SparseTensor, guide: Guide | None = None, supervise: bool = False) -> Decoded:
         """z [N, latent] float32 -> raw rows [M, out] float32 in the order parent row, then child index.
 
         guide: per level the subdivision of another coder for the same latent voxels, or logits [N_l, 8] (positive =
         kept); needed by texture decoders, which predict none. With the subdivisions of an encoder the rows come back in
-        the order of its input. Raises InputError where latent or guide does not fit.
+        the order of its input. supervise: also the logits that the decoder has along a guide, for training. Raises
+        InputError where latent or guide does not fit.
         """
-        h, plans, logits = self._run(z, guide, len(self.blocks) - 1)
+        h, plans, logits = self._run(z, guide, len(self.blocks) - 1, supervise)
         for block in self.blocks[-1]:
             h = block(h)
         feats = F.layer_norm(h.feats.to(z.dtype), h.feats.shape[-1:])
@@ -162,7 +164,7 @@ class SparseVaeDecoder(nn.Module):
         if guide is not None and len(guide) < levels:
             raise InputError(f"The guide has {len(guide)} subdivision levels; this decoder needs {levels}.")
 
-    def _run(self, z, guide, levels) -> tuple[SparseTensor, list[Subdivision], list[SparseTensor]]:
+    def _run(self, z, guide, levels, supervise=False) -> tuple[SparseTensor, list[Subdivision], list[SparseTensor]]:
         self.check_input(z, guide, levels)
         h = z.replace(self.from_latent(z.feats).to(self.torso_dtype))
         plans, logits = [], []
@@ -170,8 +172,9 @@ class SparseVaeDecoder(nn.Module):
             *blocks, up = self.blocks[level]
             for block in blocks:
                 h = block(h)
-            if guide is None:
+            if guide is None or (supervise and self.config.pred_subdiv):
                 logits.append(up.subdivision(h))
+            if guide is None:
                 plans.append(subdivide(h, logits[-1].feats > 0))
             else:
                 plans.append(follow_guide(guide[level], h, level))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ...models.sparsegen import SparseGenConfig
-from ...scene.errors import InputError, MissingDependency
+from ...scene.errors import InputError
+from ..options import check_names, read_options, section
 from .losses import LossOptions
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -128,64 +129,17 @@ def recipe_from_dict(values: dict) -> Recipe:
     values = dict(values)
     for name, kind in _SECTIONS.items():
         if name in values and not isinstance(values[name], kind):
-            values[name] = _section(name, kind, values[name])
+            values[name] = section(name, kind, values[name])
     model = values.pop("model", None)
     if not isinstance(model, SparseGenConfig):
         model = SparseGenConfig.from_dict(model or {})
-    _check_names("recipe", Recipe, values)
+    check_names("recipe", Recipe, values)
     if values.get("name") is None:
         raise InputError("The recipe has no `name`; give it one, checkpoints and logs carry it.")
     return Recipe(model=model, **values)
 
 
-def _check_names(where: str, kind: type, values: dict) -> None:
-    known = [f.name for f in fields(kind)]
-    for key in values:
-        if key not in known:
-            raise InputError(f"`{where}` has an option {key!r}; it knows {', '.join(known)}.")
-
-
-def _section(name: str, kind: type, values: dict):
-    if not isinstance(values, dict):
-        raise InputError(f"`{name}` is {values!r}; it must hold named options.")
-    _check_names(name, kind, values)
-    defaults = {f.name: f.default for f in fields(kind)}
-    return kind(**{key: _plain(name, key, value, defaults[key]) for key, value in values.items()})
-
-
-def _plain(section: str, key: str, value, default):
-    """Lists become tuples, and ``1e-4``, which YAML reads as text, a number."""
-    if isinstance(default, float) and isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            raise InputError(f"`{section}.{key}` is {value!r}; it must be a number.") from None
-    return tuple(value) if isinstance(value, list) else value
-
-
 def read_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
     """Read a recipe file (or the name of one in ``configs/``); ``overrides`` are ``section.option=value`` in YAML."""
-    try:
-        import yaml
-    except ImportError:
-        raise MissingDependency("Training recipes need PyYAML: pip install pyyaml") from None
-
-    path = Path(path)
-    if not path.is_file() and (CONFIGS / f"{path.name.removesuffix('.yaml')}.yaml").is_file():
-        path = CONFIGS / f"{path.name.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-        raise InputError(f"`config` {path} is not a file; give a recipe file or one of {known}.")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-        raise InputError(f"`config` {path} holds no options; see {CONFIGS.name}/tiny.yaml.")
-    for override in overrides:
-        key, sign, text = override.partition("=")
-        if not sign:
-            raise InputError(f"`set` is {override!r}; write section.option=value.")
-        place = values
-        *parents, last = key.split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = yaml.safe_load(text)
+    values = read_options(path, CONFIGS, overrides)
     return recipe_from_dict(values)
