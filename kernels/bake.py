@@ -1,0 +1,163 @@
+"""From a surface to its texture: which point of it every texel shows, and what is to be seen there.
+
+uv: glTF (v down the rows). Only texels inside charts are computed; a dense grid of voxels is never made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..scene.errors import InputError
+from ..scene.sparse import SparseTensor
+from .grid_sample import sample_voxels
+from .raster import rasterize
+from .uv.dilate import fill_gutter, nearest_written
+
+CHUNK = 1 << 19
+OUTSIDE = 1e-4  # how far uv may leave [0, 1] by rounding
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Texels:
+    """The T texels that show a surface.
+
+    index: [T] int64, row * size + column, ascending; face: [T] int64; weights: [T, 3] of the face's corners; size: of
+    the square texture. mask: [size, size] bool.
+    """
+
+    index: Tensor
+    face: Tensor
+    weights: Tensor
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def mask(self) -> Tensor:
+        found = torch.zeros(self.size * self.size, dtype=torch.bool, device=self.index.device)
+        found[self.index] = True
+        return found.view(self.size, self.size)
+
+    def interpolate(self, values: Tensor, faces: Tensor) -> Tensor:
+        """Values [V, C] of vertices at the texels, [T, C]."""
+        out = values.new_empty(len(self), values.shape[1])
+        for part in torch.arange(len(self), device=values.device).split(CHUNK):
+            corners = values[faces[self.face[part]].long()]
+            out[part] = (corners * self.weights[part, :, None].to(values.dtype)).sum(1)
+        return out
+
+
+def find_texels(
+    uv: Tensor, faces: Tensor, size: int, *, backend: str = "auto", progress: Progress | None = None
+) -> Texels:
+    """The face at every texel center that lies in a chart; of several the first.
+
+    uv: [V, 2] in [0, 1]; faces: [F, 3]; size: texels along a side. A face that holds no center gets the texel around
+    its middle where that is free, so that the smallest charts have a color too. backend: of `rasterize`. Raises
+    InputError for uv that leave the texture.
+    """
+    check_uv(uv)
+    corners = uv.float()[faces.long()] * size
+    found = rasterize(corners, (size, size), backend=backend, progress=progress)
+    face, weights = found.face.flatten(), found.weights.view(-1, 3)
+    seen = torch.zeros(len(faces), dtype=torch.bool, device=uv.device)
+    seen[face[face >= 0]] = True
+    lost = torch.nonzero(~seen).squeeze(1).flip(0)  # the first one is written last
+    column, row = corners[lost].mean(1).floor().clamp(0, size - 1).long().unbind(1)
+    at = row * size + column
+    free = face[at] < 0
+    face[at[free]], weights[at[free]] = lost[free], 1 / 3
+    index = torch.nonzero(face >= 0).squeeze(1)
+    return Texels(index, face[index], weights[index], size)
+
+
+def check_uv(uv: Tensor) -> None:
+    """Raise InputError for uv [V, 2] that are not finite or leave [0, 1]."""
+    if uv.ndim != 2 or uv.shape[1] != 2:
+        raise InputError(f"`uv` has shape {list(uv.shape)}; texture coordinates are [V, 2].")
+    if not bool(torch.isfinite(uv).all()):
+        raise InputError("The texture coordinates hold values that are not finite numbers; unwrap the mesh again.")
+    low, high = float(uv.min()), float(uv.max())
+    if low < -OUTSIDE or high > 1 + OUTSIDE:
+        raise InputError(
+            f"The texture coordinates reach from {low:.3g} to {high:.3g}; one texture holds 0 to 1: unwrap the mesh"
+            " again, or bake its tiles one by one."
+        )
+
+
+def sample_attributes(
+    voxels: SparseTensor, resolution: int, points: Tensor, progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attributes [P, C] at points [P, 3] of the cube [-0.5, 0.5]^3, and how far [P] (voxels) those were taken from.
+
+    Trilinear over the voxels that exist around a point (distance 0); where none does, those of the nearest voxel.
+    voxels: attributes [N, C] at coords of one item. progress(done, total) counts points.
+    """
+    marked = voxels.replace(torch.cat([voxels.feats.float(), torch.ones_like(voxels.feats[:, :1])], 1))
+    found = points.new_empty(len(points), voxels.feats.shape[1], dtype=torch.float32)
+    distance = points.new_zeros(len(points), dtype=torch.float32)
+    lost = []
+    for part in torch.arange(len(points), device=points.device).split(CHUNK):
+        here = sample_voxels(marked, (points[part].float() + 0.5) * resolution)
+        found[part] = here[:, :-1]
+        lost.append(part[here[:, -1] < 0.5])
+        if progress is not None:
+            progress(int(part[-1]) + 1, len(points))
+    lost = torch.cat(lost) if lost else torch.zeros(0, dtype=torch.int64)
+    if len(lost):
+        from scipy.spatial import cKDTree
+
+        tree = cKDTree(voxels.coords[:, 1:].cpu().numpy() + 0.5)
+        gap, row = tree.query(
+            ((points[lost].float() + 0.5) * resolution).cpu().numpy(), workers=torch.get_num_threads()
+        )
+        found[lost] = voxels.feats.float()[torch.from_numpy(row).to(found.device)]
+        distance[lost] = torch.from_numpy(gap).float().to(found.device)
+    return found, distance
+
+
+def texture_image(texels: Texels, values: Tensor, nearest: Tensor | None = None) -> Tensor:
+    """Values [T, C] as a picture [size, size, C], the gutter filled from the nearest texel.
+
+    nearest: of `nearest_written(texels.mask)`, where it is already known.
+    """
+    image = values.new_zeros(texels.size * texels.size, values.shape[1])
+    image[texels.index] = values
+    nearest = nearest_written(texels.mask) if nearest is None else nearest
+    return fill_gutter(image.view(texels.size, texels.size, -1), nearest)
+
+
+def alpha_mode(alpha: Tensor, opaque: float = 0.95, share: float = 0.005) -> tuple[str, float]:
+    """How a material is drawn, by its alpha [T] inside the charts: "OPAQUE" where next to nothing is below `opaque`,
+    "MASK" with its cutoff where nearly all is one or the other, else "BLEND". Returns the mode and the cutoff."""
+    if not len(alpha) or float((alpha < opaque).float().mean()) <= share:
+        return "OPAQUE", 0.5
+    between = ((alpha > 0.1) & (alpha < 0.9)).float().mean()
+    clear = (alpha <= 0.1).float().mean()
+    return ("MASK", 0.5) if between <= 0.5 * clear else ("BLEND", 0.5)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Smooth normals [V, 3] float32: those of the faces around a place, weighted by their angles there.
+
+    Vertices at the same place share one (a seam stays smooth). Where nothing gives a direction: (0, 1, 0).
+    """
+    place, number = torch.unique(vertices.float() + 0.0, dim=0, return_inverse=True)
+    corner = number[faces.long()]
+    shape = place.double()[corner]
+    total = torch.zeros(len(place), 3, dtype=torch.float64, device=vertices.device)
+    normal = F.normalize(torch.linalg.cross(shape[:, 1] - shape[:, 0], shape[:, 2] - shape[:, 0]), dim=1, eps=1e-30)
+    for i in range(3):
+        a, b = shape[:, (i + 1) % 3] - shape[:, i], shape[:, (i + 2) % 3] - shape[:, i]
+        cosine = (F.normalize(a, dim=1, eps=1e-30) * F.normalize(b, dim=1, eps=1e-30)).sum(1).clamp(-1, 1)
+        total.index_add_(0, corner[:, i], normal * cosine.acos()[:, None])
+    length = total.norm(dim=1, keepdim=True)
+    up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, device=total.device)
+    return torch.where(length > 1e-12, total / length.clamp(min=1e-30), up).float()[number]
