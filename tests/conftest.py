@@ -52,3 +52,11 @@ def server(tmp_path_factory):
     from comfy_server import running_server
 
     yield from running_server(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def core_flux(tmp_path_factory):
+    """A process with our branch on core's own FLUX, for the whole run (`tests/comfy/flux_worker.py`)."""
+    from flux_worker import running_worker
+
+    yield from running_worker(tmp_path_factory)
