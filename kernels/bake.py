@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..scene.errors import InputError
+from ..scene.gltf import Part
 from ..scene.sparse import SparseTensor
 from .grid_sample import sample_voxels
 from .raster import rasterize
+from .surface_sampling import sample_texture
 from .uv.dilate import fill_gutter, nearest_written
 
 CHUNK = 1 << 19
@@ -161,3 +163,47 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     length = total.norm(dim=1, keepdim=True)
     up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, device=total.device)
     return torch.where(length > 1e-12, total / length.clamp(min=1e-30), up).float()[number]
+
+
+def to_linear(srgb: Tensor) -> Tensor:
+    """sRGB values in [0, 1] without their transfer curve (IEC 61966-2-1)."""
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0) + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(linear: Tensor) -> Tensor:
+    """The inverse of `to_linear`."""
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0) ** (1 / 2.4) - 0.055)
+
+
+def surface_attributes(part: Part, face: Tensor, weights: Tensor) -> Tensor:
+    """Base color (sRGB), metallic, roughness and alpha [T, 6] of a part's own material at points of its surface.
+
+    face: [T]; weights: [T, 3] of its corners. Textures, vertex colors and factors are multiplied, colors in linear
+    light, as in glTF; uv outside of [0, 1] repeat.
+    """
+    out = weights.new_ones(len(face), 6)
+    material = part.material
+    factor = weights.new_tensor(material.base_color_factor)
+    plain = weights.new_tensor([material.metallic_factor, material.roughness_factor])
+    for rows in torch.arange(len(face), device=face.device).split(CHUNK):
+        corner, share = part.faces[face[rows]].long(), weights[rows, :, None]
+        color = factor.expand(len(rows), 4).clone()
+        if part.colors is not None:
+            tint = (part.colors.float()[corner] * share).sum(1)
+            color[:, : tint.shape[1]] *= tint
+        if part.uv is not None:
+            uv = (part.uv.float()[corner] * share).sum(1)
+            uv = torch.stack([uv[:, 0], 1 - uv[:, 1]], 1)
+            if material.base_color is not None:
+                shown = sample_texture(_plain(material.base_color), uv)
+                shown[:, :3] = to_linear(shown[:, :3])
+                color[:, : shown.shape[1]] *= shown
+            if material.metallic_roughness is not None:
+                out[rows, 3:5] = sample_texture(_plain(material.metallic_roughness), uv)
+        out[rows, :3], out[rows, 5] = to_srgb(color[:, :3].clamp(0, 1)), color[:, 3]
+    out[:, 3:5] *= plain
+    return out.clamp_(0, 1)
+
+
+def _plain(texture: Tensor) -> Tensor:
+    return texture.float() / 255 if texture.dtype == torch.uint8 else texture.float()

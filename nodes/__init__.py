@@ -2,11 +2,13 @@
 
 from . import host
 from .examples import ExamplePicture
+from .mesh_files import GLBBake, LoadMesh
 from .overlay import ProjectionGridOverlay
 from .projection import ProjectionConditionerNative
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
+from .texture_bake import TextureBake, Unwrap
 from .trellis2 import DecodeShapeTexture, ShapeSampler, SparseStructureSampler, TextureSampler
 from .trellis2_condition import PictureCondition
 from .trellis2_models import Trellis2CoreLoader, Trellis2Loader
@@ -33,6 +35,10 @@ NODES = [
     DownloadWeights,
     ProjectionGridOverlay,
     Trellis2CoreLoader,
+    Unwrap,
+    TextureBake,
+    LoadMesh,
+    GLBBake,
 ]
 
 

@@ -1,4 +1,6 @@
-"""A mesh and its voxels to a finished, textured mesh: unwrap, find the texels, snap, sample, fill the gutter.
+"""A mesh and its colors to a finished, textured mesh: unwrap, find the texels, snap, sample, fill the gutter.
+
+Colors come from PBR voxels, or from another mesh (its vertex colors or textures), such as the one before simplifying.
 
 Frame: Y up (glTF). The voxels lie in the cube [-0.5, 0.5]^3 of the same frame.
 """
@@ -18,6 +20,7 @@ from ..kernels.bake import (
     check_uv,
     find_texels,
     sample_attributes,
+    surface_attributes,
     texture_image,
     vertex_normals,
 )
@@ -87,7 +90,6 @@ class Baked:
     part: Part
     texels: Texels
     far: int
-    stretch_boxes: int = 0
 
 
 def unwrap_part(
@@ -119,7 +121,7 @@ def unwrap_part(
 
 def bake_part(
     part: Part,
-    voxels: Voxels,
+    colors: Voxels | Part,
     size: int = 2048,
     *,
     reference: tuple[Tensor, Tensor] | None = None,
@@ -131,11 +133,12 @@ def bake_part(
 ) -> Baked:
     """Textures for a mesh that has texture coordinates; vertices, faces and uv come back bit-identical.
 
-    part: Y up, in the frame of the voxels. size: texels along a side. reference: vertices [V, 3] and faces [F, 3] of
-    the surface before it was simplified: texels are snapped to its closest point, and with normal_map its finer shape
-    goes into a normal map. occlusion: how open the sky is, from the reference or the mesh itself. photo: laid over
-    what it shows, by viewing angle. alpha: "auto" chooses OPAQUE, MASK or BLEND by the voxels, or one of these.
-    progress(done, total): thousandths. Raises InputError for meshes, uv, sizes and voxels that cannot be used.
+    part: Y up. colors: voxels in the same frame, or a mesh there with colors of its own. size: texels along a side.
+    reference: vertices [V, 3] and faces [F, 3] of the surface before it was simplified (by default the mesh of
+    `colors`): texels are snapped to its closest point, and with normal_map its finer shape goes into a normal map.
+    occlusion: how open the sky is, from the reference or the mesh itself. photo: laid over what it shows, by viewing
+    angle. alpha: "auto" chooses OPAQUE, MASK or BLEND by the colors, or one of these. progress(done, total):
+    thousandths. Raises InputError for meshes, uv, sizes and voxels that cannot be used.
     """
     tell = progress or (lambda done, total: None)
     check_surface(part.vertices, part.faces)
@@ -155,26 +158,36 @@ def bake_part(
     vertices = part.vertices.float()
     points = texels.interpolate(vertices, part.faces)
     normals = vertex_normals(vertices, part.faces) if part.normals is None else part.normals.float()
-    wanted = None
+    wanted, found, values, far = None, None, None, 0
+    if isinstance(colors, Part):
+        check_surface(colors.vertices, colors.faces)
+        own = colors.vertices.float(), colors.faces
+        found = ClosestPoint(*own)(points, callback=share(250, 500))
+        values = surface_attributes(colors, found.face, found.barycentric)
+        same = reference is None
+        reference = own if same else reference
+        found = found if same else None
     if reference is not None:
-        high_vertices, high_faces = reference[0].float(), reference[1]
-        check_surface(high_vertices, high_faces)
-        found = ClosestPoint(high_vertices, high_faces)(points, callback=share(250, 600))
+        reference = reference[0].float(), reference[1]
+        check_surface(*reference)
+        if found is None:
+            found = ClosestPoint(*reference)(points, callback=share(500, 650))
         points = found.points
         if normal_map:
-            smooth = vertex_normals(high_vertices, high_faces)
-            wanted = Texels(texels.index, found.face, found.barycentric, size).interpolate(smooth, high_faces)
-        del found
-    values, distance = sample_attributes(voxels.sparse(points.device), voxels.resolution, points, share(600, 800))
-    far = int((distance > FAR).sum())
-    if far > 0.5 * len(texels):
-        raise InputError(
-            f"{far / len(texels):.0%} of the surface lies more than {FAR:g} voxels from the voxels (resolution"
-            f" {voxels.resolution}); connect the voxels that were decoded with this mesh."
-        )
+            smooth = vertex_normals(*reference)
+            wanted = Texels(texels.index, found.face, found.barycentric, size).interpolate(smooth, reference[1])
+    del found
+    if values is None:
+        values, distance = sample_attributes(colors.sparse(points.device), colors.resolution, points, share(650, 800))
+        far = int((distance > FAR).sum())
+        if far > 0.5 * len(texels):
+            raise InputError(
+                f"{far / len(texels):.0%} of the surface lies more than {FAR:g} voxels from the voxels (resolution"
+                f" {colors.resolution}); connect the voxels that were decoded with this mesh."
+            )
     values = values.clamp_(0, 1)
     own_normals = F.normalize(texels.interpolate(normals, part.faces), dim=1, eps=1e-30)
-    blocks = (vertices, part.faces) if reference is None else (reference[0].float(), reference[1])
+    blocks = (vertices, part.faces) if reference is None else reference
     if photo is not None:
         camera = turn_cameras(photo.camera, "z_up", "y_up")
         color, trust = project_photo(points, own_normals, camera, photo.image, vertices, part.faces)

@@ -1,4 +1,4 @@
-"""Meshes with colored vertices as GLB and PLY files.
+"""Meshes with colored vertices as GLB and PLY files, and textured ones as OBJ; textured GLB files: `gltf`.
 
 World frame of the files: Y up, the front toward +Z (glTF). Colors are given as they are seen (sRGB); GLB keeps them
 linear, as glTF asks, PLY as given.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, MissingDependency
+from .gltf import Part, encode_image
 
 SUFFIXES = (".glb", ".ply")
 
@@ -86,3 +87,69 @@ def encode_mesh(
 def linear(srgb: Tensor) -> Tensor:
     """sRGB values in [0, 1] without their transfer curve (IEC 61966-2-1)."""
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def encode_obj(part: Part, stem: str) -> dict[str, bytes]:
+    """The files of a part as Wavefront OBJ: `stem`.obj, `stem`.mtl and `stem`.png, names to bytes.
+
+    Base color alone, the rest has no place in this format; without a texture the vertices carry colors.
+    """
+    lines = [f"# ComfyUI-Sightline\nmtllib {stem}.mtl\no {_word(part.name)}\n"]
+    place = part.vertices.detach().float().cpu().numpy()
+    rows = place
+    textured = part.uv is not None and part.material.base_color is not None
+    if not textured and part.colors is not None:
+        shown = part.colors[:, :3].detach().float().cpu().clamp(0, 1)
+        shown = torch.where(shown <= 0.0031308, shown * 12.92, 1.055 * shown ** (1 / 2.4) - 0.055)
+        rows = np.concatenate([place, shown.numpy()], 1)
+    lines.append(_lines("v", rows))
+    corner = part.faces.cpu().numpy().astype(np.int64) + 1
+    kinds = 1
+    if part.uv is not None:
+        uv = part.uv.detach().float().cpu().numpy()
+        lines.append(_lines("vt", np.stack([uv[:, 0], 1 - uv[:, 1]], 1)))
+        kinds = 2
+    if part.normals is not None:
+        lines.append(_lines("vn", part.normals.detach().float().cpu().numpy()))
+        kinds += 2
+    one = {1: "{0}", 2: "{0}/{0}", 3: "{0}//{0}", 4: "{0}/{0}/{0}"}[kinds]
+    name = _word(part.material.name)
+    lines.append(f"usemtl {name}\n")
+    lines.append("".join("f " + " ".join(one.format(i) for i in face) + "\n" for face in corner.tolist()))
+    red, green, blue, alpha = part.material.base_color_factor
+    material = f"newmtl {name}\nKd {red:.6g} {green:.6g} {blue:.6g}\nd {alpha:.6g}\n"
+    files = {f"{stem}.obj": "".join(lines).encode()}
+    if textured:
+        material += f"map_Kd {stem}.png\n"
+        files[f"{stem}.png"] = encode_image(part.material.base_color)
+    files[f"{stem}.mtl"] = material.encode()
+    return files
+
+
+def _lines(word: str, rows: np.ndarray) -> str:
+    form = f"{word} " + " ".join(["%.7g"] * rows.shape[1]) + "\n"
+    return (form * len(rows)) % tuple(rows.reshape(-1).tolist())
+
+
+def _word(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text) or "Material"
+
+
+def part_vertex_colors(part: Part) -> Tensor:
+    """The base color [V, 4] (sRGB) of a part at its vertices, from its texture, its colors or its one factor."""
+    factor = torch.tensor(part.material.base_color_factor)
+    if part.uv is not None and part.material.base_color is not None:
+        texture = part.material.base_color
+        texture = texture.float() / 255 if texture.dtype == torch.uint8 else texture.float()
+        grid = part.uv.float()[None, None] * 2 - 1
+        picture = texture.movedim(-1, 0)[None].to(grid)
+        found = torch.nn.functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)[0, :, 0].mT
+    elif part.colors is not None:
+        found = part.colors.float().clamp(0, 1).clone()
+        low = found[:, :3]
+        found[:, :3] = torch.where(low <= 0.0031308, low * 12.92, 1.055 * low ** (1 / 2.4) - 0.055)
+    else:
+        found = torch.ones(len(part.vertices), 3)
+    rgba = torch.ones(len(found), 4)
+    rgba[:, : found.shape[1]] = found.cpu()
+    return (rgba * factor).clamp(0, 1)
