@@ -2,6 +2,7 @@
 
 from . import host
 from .examples import ExamplePicture
+from .flux_occlusion import FluxSigmas, OcclusionConditioning, OcclusionLoraLoader
 from .mesh_files import GLBBake, LoadMesh
 from .overlay import ProjectionGridOverlay
 from .projection import ProjectionConditionerNative
@@ -39,6 +40,9 @@ NODES = [
     TextureBake,
     LoadMesh,
     GLBBake,
+    OcclusionLoraLoader,
+    OcclusionConditioning,
+    FluxSigmas,
 ]
 
 
