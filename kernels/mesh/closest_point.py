@@ -76,11 +76,12 @@ class ClosestPoint:
     def __init__(self, vertices: Tensor, faces: Tensor) -> None:
         _check(vertices, faces)
         vertices, faces = vertices.detach().cpu(), faces.detach().cpu().long()
-        self.low, self.high = vertices.double().amin(0), vertices.double().amax(0)
-        self.middle = (self.low + self.high) / 2
+        low, high = vertices.double().amin(0), vertices.double().amax(0)
+        self.middle = (low + high) / 2
+        self.low, self.high = low - self.middle, high - self.middle
         self.vertices = vertices.double() - self.middle
         # Triangles that are near each other lie together in memory: in the boxes below, and in the caches.
-        self.order = torch.argsort(self._morton(self.vertices[faces].mean(1)))
+        self.order = torch.argsort(morton(self.vertices[faces].mean(1), self.low, self.high))
         self.faces = faces[self.order]
         corners = self.vertices[self.faces]
         self.frames = _frames(corners)
@@ -89,7 +90,7 @@ class ClosestPoint:
         if len(faces) > FEW:
             centers, radii, self.owner = _proposals(corners)
             self.radii, self.reach = radii.float() + self.slack, float(radii.amax()) + self.slack
-            self.tree = cKDTree(centers.numpy(), leafsize=10, balanced_tree=False, compact_nodes=True)
+            self.tree = cKDTree(centers.numpy(), leafsize=10, balanced_tree=False, compact_nodes=False)
 
     def __call__(self, queries: Tensor, *, callback: Callback | None = None) -> Closest:
         """The closest points of `queries` [Q, 3], see `closest_points`."""
@@ -98,7 +99,7 @@ class ClosestPoint:
         face = torch.zeros(len(points), dtype=torch.int64)
         squared, weights, nearest = torch.zeros(len(points)), torch.zeros(len(points), 3), torch.zeros(len(points), 3)
         done = 0
-        for part in torch.argsort(self._morton(points)).split(CHUNK):
+        for part in torch.argsort(morton(points, self.low, self.high)).split(CHUNK):
             at = points[part]
             local = self._search(at)
             corners = self.vertices[self.faces[local]]
@@ -151,7 +152,7 @@ class ClosestPoint:
     def _descend(self, at: Tensor, best: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
         """Improves `best` and `face` by whatever triangle lies in a box that is nearer."""
         if self.boxes is None:
-            self.boxes = _boxes(self.vertices[self.faces].float(), self.slack)
+            self.boxes = box_levels(self.vertices[self.faces].float(), self.slack)
         top = len(self.boxes) - 1
         roots = len(self.boxes[top])
         row = torch.arange(len(at)).repeat_interleave(roots)
@@ -177,15 +178,15 @@ class ClosestPoint:
                 self._try(at, row, child, best, face)
         return best, face
 
-    def _morton(self, points: Tensor) -> Tensor:
-        """Places of points (from the middle) on a curve through the box that keeps neighbors together, 20 bits an
-        axis."""
-        size = (self.high - self.low).clamp(min=1e-300)
-        cell = (points / size + 0.5).clamp(0, 1).mul((1 << 20) - 1).long()
-        for shift, mask in ((32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
-                            (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249)):  # fmt: skip
-            cell = (cell | (cell << shift)) & mask
-        return cell[:, 0] | (cell[:, 1] << 1) | (cell[:, 2] << 2)
+
+def morton(points: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """[P] int64 places of points [P, 3] on a curve through the box from low to high [3] that keeps neighbors together,
+    20 bits an axis."""
+    cell = ((points - low) / (high - low).clamp(min=1e-30)).clamp(0, 1).mul((1 << 20) - 1).long()
+    for shift, mask in ((32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
+                        (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249)):  # fmt: skip
+        cell = (cell | (cell << shift)) & mask
+    return cell[:, 0] | (cell[:, 1] << 1) | (cell[:, 2] << 2)
 
 
 def _frames(corners: Tensor) -> Tensor:
@@ -278,7 +279,7 @@ def _balls(corners: Tensor) -> tuple[Tensor, Tensor]:
     return centers, (corners - centers[:, None]).square().sum(-1).amax(1).sqrt()
 
 
-def _boxes(corners: Tensor, slack: float) -> list[Tensor]:
+def box_levels(corners: Tensor, slack: float) -> list[Tensor]:
     """Lower and upper corners [N, 6] of the boxes of each level, the leaves first, wider by `slack`.
 
     A box holds `BRANCH` consecutive ones of the level below, a leaf `LEAF` consecutive faces.

@@ -1,0 +1,199 @@
+"""Welding, and faces and edges that a surface does not have: degenerate, duplicate, dangling, shared by too many.
+
+Meshes are numpy arrays as in `topology`. Nothing here moves a vertex; what merges or splits vertices returns where each
+came from, so that attributes can follow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from .relax import flip_edges
+from .topology import Array, Edges, groups, heads
+
+FLAT = 1e-6  # a face whose height is below this part of its longest edge has no area
+PASSES = 10
+
+
+def degenerate(vertices: Array, faces: Array) -> Array:
+    """[F] bool: faces that name a vertex twice, or whose corners lie on a line or in a point."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    twice = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    longest = np.maximum(np.maximum(*(((x - y) ** 2).sum(1) for x, y in ((a, b), (b, c)))), ((c - a) ** 2).sum(1))
+    return (twice <= FLAT * longest) | repeated(faces)
+
+
+def repeated(faces: Array) -> Array:
+    """[F] bool: faces that name a vertex twice."""
+    return (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 2] == faces[:, 0])
+
+
+def weld(vertices: Array, faces: Array, tolerance: float, edges: Edges | None = None) -> Array:
+    """[V] the vertex each becomes: equal places are one vertex, and so are, up to `tolerance`, the ends of an edge and
+    vertices on the border. The lowest of them remains.
+
+    Vertices inside the surface that are near each other without an edge between them stay apart: they belong to two
+    sides of something thin. Doing it again changes nothing. edges: of `faces`, where they are at hand.
+    """
+    into = equal_rows(vertices)
+    same = bool((into == np.arange(len(into))).all())
+    for _ in range(PASSES * 10):
+        now = faces if same else into[faces]
+        now = now if same else now[~repeated(now)]
+        tail, head = now.reshape(-1), heads(now)
+        gap = vertices[tail] - vertices[head]
+        short = np.einsum("ec,ec->e", gap, gap) <= tolerance**2
+        short &= tail != head
+        del gap
+        first, second = tail[short], head[short]
+        if not len(first) and tolerance > 0:
+            edges = edges if same and edges is not None else Edges.of(now)
+            rim = np.unique(np.concatenate([tail[edges.border], head[edges.border]]))
+            if len(rim):
+                near = cKDTree(vertices[rim]).query_pairs(tolerance, output_type="ndarray")
+                first, second = rim[near[:, 0]], rim[near[:, 1]]
+        if not len(first):
+            break
+        into, same = groups(len(vertices), first, second)[into], False
+    return into
+
+
+def equal_rows(vertices: Array) -> Array:
+    """[V] the lowest of the rows that are the same; rows of any numbers."""
+    bits = (np.ascontiguousarray(vertices, np.float64) + 0.0).view(np.uint64)
+    key = _hash(bits)
+    order = np.argsort(key, kind="stable")
+    same = (key[order][1:] == key[order][:-1]) & (vertices[order][1:] == vertices[order][:-1]).all(1)
+    start = np.flatnonzero(np.concatenate([[True], ~same]))
+    into = np.empty(len(vertices), np.int64)
+    into[order] = np.repeat(order[start], np.diff(start, append=len(order)))  # stable: the first is the lowest
+    return into
+
+
+def _hash(rows: Array) -> Array:
+    """[N] uint64 from rows of uint64."""
+    key = np.zeros(len(rows), np.uint64)
+    for k in range(rows.shape[1]):
+        key = (key ^ rows[:, k]) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    return key
+
+
+def duplicates(faces: Array) -> Array:
+    """[F] bool: faces on the same three vertices as an earlier one, whatever their winding."""
+    low, high = faces.min(1), faces.max(1)
+    rows = np.stack([low, faces.sum(1) - low - high, high], 1)
+    key = _hash(rows.astype(np.uint64))
+    order = np.argsort(key, kind="stable")
+    again = (key[order][1:] == key[order][:-1]) & (rows[order][1:] == rows[order][:-1]).all(1)
+    found = np.zeros(len(faces), bool)
+    found[order[1:][again]] = True
+    return found
+
+
+def mend_flat(vertices: Array, faces: Array, tell=None) -> tuple[Array, Array]:
+    """The faces, and which remain [F] bool, without faces that have no area though their corners differ.
+
+    Such a face is turned into its neighbor, so that no gap opens; where that cannot be, it goes.
+    """
+    for _ in range(PASSES):
+        flat = degenerate(vertices, faces)
+        if not flat.any():
+            return faces, np.ones(len(faces), bool)
+        faces, turned = flip_edges(vertices, faces, only=flat)
+        if not turned:
+            break
+    return faces, ~degenerate(vertices, faces)
+
+
+def dangling(faces: Array) -> Array:
+    """[F] bool: faces that hang on an edge of two or more others by one edge, with their other two edges free."""
+    alive = np.arange(len(faces))
+    for _ in range(PASSES):
+        edges = Edges.of(faces[alive])
+        count = np.empty(3 * len(alive), np.int64)
+        count[edges.order] = np.repeat(edges.count, edges.count)
+        count = count.reshape(-1, 3)
+        loose = ((count == 1).sum(1) == 2) & ((count > 2).sum(1) == 1)
+        if not loose.any():
+            break
+        alive = alive[~loose]
+    found = np.ones(len(faces), bool)
+    found[alive] = False
+    return found
+
+
+def separate(vertices: Array, faces: Array, edges: Edges | None = None) -> tuple[Array, Array]:
+    """The faces with vertices doubled until every edge has at most two faces, wound alike, and every vertex one fan.
+
+    Returns faces and, for the new vertices that follow the old ones, which vertex each is a copy of. Where an even
+    number of faces meet at an edge, inner and outer sides in turn, those around the same solid stay together;
+    otherwise the edge is cut.
+    """
+    edges = edges or Edges.of(faces)
+    flat, count = faces.reshape(-1), len(vertices)
+    affected = np.zeros(count, bool)
+    affected[edges.ends[edges.crowded]] = True
+    first, second = edges.pairs
+    cut = edges.conflicts
+    affected[flat[first[cut]]] = affected[heads(faces)[first[cut]]] = True
+    on_border = np.bincount(flat[edges.border], minlength=count) + np.bincount(
+        heads(faces)[edges.border], minlength=count
+    )
+    affected |= on_border > 2
+    if not affected.any():
+        return faces, np.zeros(0, np.int64)
+    first, second = first[~cut], second[~cut]
+    near = affected[flat[first]] | affected[flat[second]]
+    more = _around_crowded(vertices, faces, edges)
+    first, second = np.concatenate([first[near], more[0]]), np.concatenate([second[near], more[1]])
+    corner = np.flatnonzero(affected[flat])
+    place = np.full(len(flat), -1, np.int64)
+    place[corner] = np.arange(len(corner))
+    one = np.concatenate([place[first], place[_next(first)]])
+    other = np.concatenate([place[_next(second)], place[second]])
+    both = (one >= 0) & (other >= 0)
+    fan = groups(len(corner), one[both], other[both])
+    leader, which = np.unique(fan, return_inverse=True)
+    owner = flat[corner[leader]]
+    # the first fan of a vertex keeps it
+    kept = np.zeros(len(leader), bool)
+    kept[np.unique(owner, return_index=True)[1]] = True
+    number = np.where(kept, owner, count + np.cumsum(~kept) - 1)
+    faces = faces.copy()
+    faces.reshape(-1)[corner] = number[which]
+    return faces, owner[~kept]
+
+
+def _next(directed: Array) -> Array:
+    """The directed edge that follows in the same face."""
+    return directed - directed % 3 + (directed + 1) % 3
+
+
+def _around_crowded(vertices: Array, faces: Array, edges: Edges) -> tuple[Array, Array]:
+    """Pairs of directed edges, at edges with more than two faces, that bound the same solid."""
+    which = np.flatnonzero(edges.crowded & (edges.count % 2 == 0))
+    if not len(which):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    size = edges.count[which]
+    group = np.repeat(np.arange(len(which)), size)
+    inside = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    directed = edges.order[np.repeat(edges.start[which], size) + inside]
+    low, high = vertices[edges.ends[which, 0]], vertices[edges.ends[which, 1]]
+    axis = (high - low) / np.maximum(np.linalg.norm(high - low, axis=1, keepdims=True), 1e-300)
+    side = np.cross(axis, np.eye(3)[np.abs(axis).argmin(1)])
+    up = np.cross(axis, side)
+    reach = vertices[faces[directed // 3, (directed + 2) % 3]] - low[group]
+    angle = np.arctan2(*(np.einsum("ec,ec->e", reach, frame[group]) for frame in (up, side)))
+    ahead = faces.reshape(-1)[directed] == edges.ends[which, 0][group]
+    order = np.lexsort((ahead, angle, group))
+    directed, ahead = directed[order], ahead[order]
+    before = np.arange(len(group)) - 1
+    start = np.cumsum(size) - size
+    before[start] = start + size - 1
+    # A face that runs ahead looks toward larger angles, so its solid is on the side of the face before it.
+    fits = np.ones(len(which), bool)
+    np.logical_and.at(fits, group, ahead != ahead[before])
+    take = np.flatnonzero(ahead & fits[group])
+    return directed[take], directed[before[take]]

@@ -1,0 +1,152 @@
+"""Fewer triangles of good shape: edges collapse by quadric error, then flip and slide on the surface they came from.
+
+Meshes are numpy arrays as in `topology`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from ...scene.errors import MissingDependency
+from ..surface_sampling import closest_on_triangles
+from .relax import flip_edges, guarded, locked_vertices, slide
+from .topology import Array, Edges, areas
+
+PASSES = 4  # rounds of flips and slides
+EDGE = 0.06  # length of the resulting edges in the units given to the collapses, whose thresholds are absolute
+EAGERNESS = (3, 5, 7, 9)  # of the collapses; the next where one stops too early
+PROPOSALS = 6  # triangles tried for the closest point
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Decimated:
+    """vertices: [V', 3]; faces: [F', 3]; survivor: [V'] the input vertex each began as, exact where `fixed` [V'] bool
+    (borders kept whole); face: [V'] and weights: [V', 3] of the input where each lies now."""
+
+    vertices: Array
+    faces: Array
+    survivor: Array
+    fixed: Array
+    face: Array
+    weights: Array
+
+
+def decimate(
+    vertices: Array,
+    faces: Array,
+    target: int,
+    *,
+    keep_border: bool = True,
+    passes: int = PASSES,
+    callback: Callable[[int, int], None] | None = None,
+) -> Decimated:
+    """At most about `target` faces on the same surface.
+
+    keep_border: no vertex of a border (or of a seam of texture coordinates, where vertices are double) moves or goes,
+    so that more than `target` faces may remain. Sharp edges stay sharp: they neither flip nor slide. passes: rounds of
+    flips and slides; 0 leaves the bare collapses. callback(done, total) counts steps. A mesh within `target` is
+    returned as it is. Raises MissingDependency without fast-simplification.
+    """
+    tell = callback or (lambda done, total: None)
+    steps = passes + 3
+    if len(faces) <= target:
+        every = np.arange(len(vertices))
+        face, weights = _corners(faces, len(vertices))
+        return Decimated(vertices, faces, every, np.ones(len(vertices), bool), face, weights)
+    tell(0, steps)
+    now, thin, survivor = _collapse(vertices, faces, target, keep_border)
+    tell(1, steps)
+    locked = locked_vertices(now, thin)
+    for done in range(passes):
+        thin, turned = flip_edges(now, thin)
+        if turned > len(thin) // 500 or not done:
+            locked = locked_vertices(now, thin)
+        now = slide(now, thin, locked)
+        tell(2 + done, steps)
+    if passes:
+        place, face, weights = nearest_on_surface(now, vertices, faces)
+        place[locked] = now[locked]
+        now = guarded(now, thin, place)
+        thin, _ = flip_edges(now, thin)
+    else:
+        _, face, weights = nearest_on_surface(now, vertices, faces)
+    tell(steps, steps)
+    fixed = np.zeros(len(now), bool)
+    if keep_border:
+        edges = Edges.of(thin)
+        fixed[edges.ends[edges.count == 1]] = True
+        fixed &= (now == vertices[survivor]).all(1)
+    return Decimated(now, thin, survivor, fixed, face, weights)
+
+
+def _collapse(vertices: Array, faces: Array, target: int, keep_border: bool) -> tuple[Array, Array, Array]:
+    """Quadric edge collapses (Garland and Heckbert): vertices, faces and survivors."""
+    try:
+        from fast_simplification import simplify
+    except ImportError:
+        hint = "run `pip install fast-simplification`"
+        raise MissingDependency(f"Meshes are decimated with fast-simplification; {hint}.") from None
+    size = (areas(vertices, faces).sum() / max(target, 1) * 2.3) ** 0.5  # edges of so many equal triangles
+    scale = EDGE / size if size > 0 else 1.0
+    middle = (vertices.min(0) + vertices.max(0)) / 2
+    now, thin, survivor = (vertices - middle) * scale, faces.astype(np.int32), np.arange(len(vertices))
+    for eager in EAGERNESS:
+        count = len(now)
+        now, thin, gone = simplify(
+            now, thin, target_count=int(target), agg=eager, return_collapses=True, preserve_border=keep_border
+        )
+        left = np.ones(count, bool)
+        left[gone[:, 1]] = False
+        survivor = survivor[left]
+        if len(survivor) != len(now):  # vertices without a face
+            raise RuntimeError("fast-simplification returned other vertices than its collapses leave")
+        if len(thin) <= target:
+            break
+    thin = np.asarray(thin, np.int64)
+    now = now / scale + middle
+    if keep_border:  # what did not move gets its own numbers back, not those of a round trip through the scale
+        edges = Edges.of(thin)
+        rim = np.unique(edges.ends[edges.count == 1])
+        now[rim] = vertices[survivor[rim]]
+    return now, thin, survivor
+
+
+def nearest_on_surface(points: Array, vertices: Array, faces: Array) -> tuple[Array, Array, Array]:
+    """Places [P, 3] on a dense surface near points that lie close to it, with face [P] and weights [P, 3].
+
+    The best of the triangles with the nearest centers: for a dense mesh the closest point or one next to it, at a
+    fraction of the cost of `closest_point`.
+    """
+    centers = (vertices[faces[:, 0]] + vertices[faces[:, 1]] + vertices[faces[:, 2]]) / 3
+    tree = cKDTree(centers, leafsize=12, balanced_tree=False, compact_nodes=False)
+    del centers
+    known = min(PROPOSALS, len(faces))
+    place, face = np.empty_like(points), np.empty(len(points), np.int64)
+    weights = np.empty_like(points)
+    for begin in range(0, len(points), CHUNK):
+        part = points[begin : begin + CHUNK]
+        _, near = tree.query(part, k=known, workers=torch.get_num_threads())
+        near = near.reshape(len(part), known)
+        corners = vertices[faces[near]].reshape(-1, 3, 3)
+        share = closest_on_triangles(torch.from_numpy(np.repeat(part, known, 0)), torch.from_numpy(corners)).numpy()
+        found = np.einsum("pk,pkc->pc", share, corners).reshape(len(part), known, 3)
+        best = ((found - part[:, None]) ** 2).sum(-1).argmin(1)
+        row = np.arange(len(part))
+        place[begin : begin + CHUNK], face[begin : begin + CHUNK] = found[row, best], near[row, best]
+        weights[begin : begin + CHUNK] = share.reshape(len(part), known, 3)[row, best]
+    return place, face, weights
+
+
+def _corners(faces: Array, count: int) -> tuple[Array, Array]:
+    """Each vertex as a corner of some face: faces [count] and weights [count, 3]."""
+    face, corner = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    flat = faces.reshape(-1)[::-1]
+    face[flat] = np.arange(len(flat))[::-1] // 3
+    corner[flat] = np.arange(len(flat))[::-1] % 3
+    return face, np.eye(3)[corner]

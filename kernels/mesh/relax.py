@@ -1,0 +1,165 @@
+"""Better triangles on the same surface: edge flips and vertices that slide in their tangent plane.
+
+Meshes are numpy arrays as in `topology`. Every step works on all edges or vertices at once; sharp edges, borders and
+edges with more than two faces stay where they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .topology import Array, Edges, cross
+
+SHARP = 0.75  # cosine of the angle between the normals of two faces whose edge is kept
+GAIN = 0.02  # by how much the largest cosine of an angle must fall for a flip
+TURN = 0.5  # cosine between the normals of a face before and after a vertex moved
+
+
+def worst_cosine(vertices: Array, faces: Array) -> Array:
+    """[F] cosine of the smallest angle of each face, 1 without area: the lower, the better."""
+    corners = vertices[faces]
+    edge = np.roll(corners, -1, 1) - corners
+    length = np.einsum("fkc,fkc->fk", edge, edge)
+    # the law of cosines, at the corner opposite to the shortest edge
+    shortest = np.min(length, 1)
+    others = np.sort(length, 1)[:, 1:]
+    product = np.sqrt(others[:, 0] * others[:, 1])
+    return np.where(product > 0, (others.sum(1) - shortest) / np.maximum(2 * product, 1e-300), 1.0)
+
+
+def flip_edges(
+    vertices: Array, faces: Array, kept: Array | None = None, only: Array | None = None
+) -> tuple[Array, int]:
+    """Turn edges where that makes the worst angle of their two faces larger; the new faces and the number of flips.
+
+    An edge is left alone where its faces form a ridge, differ in winding, or where the turned edge exists already.
+    kept: [V] bool; edges between two kept vertices are left alone. only: [F] bool, faces without area: just their edges
+    are turned, and their normals, which mean nothing, not asked. Each face takes part in one flip at most, the best.
+    """
+    edges = Edges.of(faces)
+    first, second = edges.pairs
+    good = ~edges.conflicts
+    first, second = first[good], second[good]
+    f, g = first // 3, second // 3
+    a, b = faces.reshape(-1)[first], heads_of(faces, first)
+    c, d = faces[f, (first + 2) % 3], faces[g, (second + 2) % 3]
+    if kept is not None:
+        free = ~(kept[a] & kept[b])
+        first, second, f, g, a, b, c, d = (one[free] for one in (first, second, f, g, a, b, c, d))
+    if only is not None:
+        flat = only[f] | only[g]
+        first, second, f, g, a, b, c, d = (one[flat] for one in (first, second, f, g, a, b, c, d))
+    quality = worst_cosine(vertices, faces)
+    before = np.maximum(quality[f], quality[g])
+    pa, pb, pc, pd = (vertices[one] for one in (a, b, c, d))
+    after = _pair_cosine(pa, pb, pc, pd)
+    chosen = np.flatnonzero((after < before - GAIN) & (c != d))
+    first, second, f, g, a, b, c, d = (one[chosen] for one in (first, second, f, g, a, b, c, d))
+    gain = before[chosen] - after[chosen]
+    old = [_unit(np.cross(vertices[b] - vertices[a], vertices[c] - vertices[a])),
+           _unit(np.cross(vertices[a] - vertices[b], vertices[d] - vertices[b]))]  # fmt: skip
+    new = [_unit(np.cross(vertices[a] - vertices[c], vertices[d] - vertices[c])),
+           _unit(np.cross(vertices[b] - vertices[d], vertices[c] - vertices[d]))]  # fmt: skip
+    flat = np.einsum("ec,ec->e", *old) > SHARP
+    if only is not None:
+        flat |= only[f] | only[g]
+        old = [np.where(only[one, None], 0.0, normal) for one, normal in zip((f, g), old)]
+    mean = old[0] + old[1]
+    flat &= np.minimum(*(np.einsum("ec,ec->e", one, mean) for one in new)) > 0.5
+    flat &= np.einsum("ec,ec->e", *new) > SHARP
+    base = len(vertices)
+    key = np.minimum(c, d) * base + np.maximum(c, d)
+    known = edges.ends[:, 0] * base + edges.ends[:, 1]
+    at = np.minimum(np.searchsorted(known, key), len(known) - 1)
+    flat &= known[at] != key
+    # the best flip of each face, and only if it is that of both; equal gains are told apart by their place
+    rank = np.empty(len(gain))
+    rank[np.argsort(gain, kind="stable")] = np.arange(1, len(gain) + 1)
+    rank[~flat] = 0
+    best = np.zeros(len(faces))
+    np.maximum.at(best, f, rank)
+    np.maximum.at(best, g, rank)
+    take = np.flatnonzero(flat & (best[f] == rank) & (best[g] == rank))
+    take = take[np.unique(key[take], return_index=True)[1]]
+    faces = faces.copy()
+    faces[f[take]] = np.stack([c[take], a[take], d[take]], 1)
+    faces[g[take]] = np.stack([d[take], b[take], c[take]], 1)
+    return faces, len(take)
+
+
+def heads_of(faces: Array, directed: Array) -> Array:
+    """The vertices that some directed edges lead to."""
+    return faces[directed // 3, (directed + 1) % 3]
+
+
+def _pair_cosine(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The larger `worst_cosine` of the faces c, a, d and d, b, c."""
+    square = lambda p, q: np.einsum("ec,ec->e", p - q, p - q)  # noqa: E731
+    shared = square(c, d)
+    return np.maximum(*(_worst(shared, square(a, c), square(a, d)), _worst(shared, square(b, c), square(b, d))))
+
+
+def _worst(x: Array, y: Array, z: Array) -> Array:
+    """`worst_cosine` from the squared lengths of three edges."""
+    low, high = np.minimum(np.minimum(x, y), z), np.maximum(np.maximum(x, y), z)
+    middle = x + y + z - low - high
+    product = np.sqrt(middle * high)
+    return np.where(product > 0, (middle + high - low) / np.maximum(2 * product, 1e-300), 1.0)
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
+
+
+def locked_vertices(vertices: Array, faces: Array, edges: Edges | None = None) -> Array:
+    """[V] bool: vertices on borders, on edges with more than two faces or with conflicting windings, and on ridges."""
+    edges = edges or Edges.of(faces)
+    locked = np.zeros(len(vertices), bool)
+    locked[edges.ends[edges.count != 2]] = True
+    first, second = edges.pairs
+    normal = _unit(cross(vertices, faces))
+    sharp = edges.conflicts | (np.einsum("ec,ec->e", normal[first // 3], normal[second // 3]) < SHARP)
+    locked[faces.reshape(-1)[first[sharp]]] = True
+    locked[heads_of(faces, first[sharp])] = True
+    return locked
+
+
+def slide(vertices: Array, faces: Array, locked: Array, strength: float = 1.0) -> Array:
+    """New places [V, 3] of vertices moved toward the middle of the faces around them, within their tangent plane.
+
+    Where a face would turn over or get a worse shape than the worst around, its vertices stay.
+    """
+    normal = cross(vertices, faces)
+    area = np.linalg.norm(normal, axis=1)
+    weight = np.sqrt(area)  # between equal areas (1) and equal lengths (0): keeps the density of curved places
+    middle = vertices[faces].mean(1) * weight[:, None]
+    flat = faces.reshape(-1)
+    count = len(vertices)
+    total = np.bincount(flat, np.repeat(weight, 3), count)
+    aim = np.stack([np.bincount(flat, np.repeat(middle[:, k], 3), count) for k in range(3)], 1)
+    upright = _unit(np.stack([np.bincount(flat, np.repeat(normal[:, k], 3), count) for k in range(3)], 1))
+    step = aim / np.maximum(total, 1e-300)[:, None] - vertices
+    step -= np.einsum("vc,vc->v", step, upright)[:, None] * upright
+    step[locked | (total <= 0)] = 0
+    return guarded(vertices, faces, vertices + strength * step)
+
+
+def guarded(vertices: Array, faces: Array, moved: Array) -> Array:
+    """`moved`, with the vertices of faces that it turns over or makes worse than 20 degrees put back, as often as
+    needed."""
+    normal, before = _unit(cross(vertices, faces)), worst_cosine(vertices, faces)
+    moved = moved.copy()
+    suspect = faces
+    for _ in range(6):
+        after = worst_cosine(moved, suspect)
+        turned = np.einsum("fc,fc->f", _unit(cross(moved, suspect)), normal) < TURN
+        bad = (turned & (before < 1)) | ((after > before) & (after > 0.94))
+        if not bad.any():
+            return moved
+        moved[suspect[bad]] = vertices[suspect[bad]]
+        touched = np.zeros(len(vertices), bool)
+        touched[suspect[bad]] = True
+        near = touched[suspect].any(1)
+        suspect, normal, before = suspect[near], normal[near], before[near]
+    moved[suspect] = vertices[suspect]
+    return moved

@@ -1,0 +1,146 @@
+"""Edges, neighbors, components and borders of triangle meshes.
+
+Meshes are numpy arrays here: vertices [V, 3] float64, faces [F, 3] int64. Corner 3 f + k of the faces also names the
+directed edge from `faces[f, k]` to `faces[f, (k + 1) % 3]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Array = np.ndarray
+
+
+def heads(faces: Array) -> Array:
+    """The vertex every directed edge leads to, [3 F]."""
+    return np.roll(faces, -1, 1).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The undirected edges of a mesh.
+
+    order: [3 F] directed edges, those of the same edge next to each other; start: [E] where each edge begins in it;
+    count: [E] faces at each edge; ends: [E, 2] vertices, the lower first.
+    """
+
+    faces: Array
+    order: Array
+    start: Array
+    count: Array
+    ends: Array
+
+    @classmethod
+    def of(cls, faces: Array) -> Edges:
+        """Sort the directed edges of `faces`."""
+        tail, head = faces.reshape(-1), heads(faces)
+        low = np.minimum(tail, head)
+        base = int(faces.max(initial=0)) + 1
+        key = low * base + (tail + head - low)
+        order = np.argsort(key)
+        key = key[order]
+        start = np.flatnonzero(np.concatenate([np.ones(min(len(key), 1), bool), key[1:] != key[:-1]]))
+        count = np.diff(start, append=len(key))
+        first = key[start]
+        return cls(faces, order, start, count, np.stack([first // base, first % base], 1))
+
+    @cached_property
+    def pairs(self) -> tuple[Array, Array]:
+        """The two directed edges of every edge with two faces, [M] each."""
+        two = self.start[self.count == 2]
+        return self.order[two], self.order[two + 1]
+
+    @cached_property
+    def conflicts(self) -> Array:
+        """[M] bool for `pairs`: both faces run along the edge in the same direction, so one of them is flipped."""
+        tail = self.faces.reshape(-1)
+        return tail[self.pairs[0]] == tail[self.pairs[1]]
+
+    @cached_property
+    def border(self) -> Array:
+        """The directed edges that have no second face."""
+        return self.order[self.start[self.count == 1]]
+
+    @cached_property
+    def crowded(self) -> Array:
+        """[E] bool: edges with more than two faces."""
+        return self.count > 2
+
+
+def face_components(edges: Edges) -> tuple[int, Array]:
+    """How many sets of faces hang together by edges with two faces, and the set of each face [F]."""
+    first, second = (one // 3 for one in edges.pairs)
+    return _components(len(edges.faces), first, second)
+
+
+def _components(count: int, first: Array, second: Array) -> tuple[int, Array]:
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    number, label = connected_components(graph, directed=False)
+    return int(number), label.astype(np.int64)
+
+
+def groups(count: int, first: Array, second: Array) -> Array:
+    """[count] int64: the lowest of all that `first[i]` - `second[i]` link together."""
+    number, label = _components(count, first, second)
+    lowest = np.empty(number, np.int64)
+    lowest[label[::-1]] = np.arange(count)[::-1]  # the last one written is the lowest
+    return lowest[label]
+
+
+def cross(vertices: Array, faces: Array) -> Array:
+    """[F, 3] normals as long as twice the area."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def areas(vertices: Array, faces: Array) -> Array:
+    """[F] areas."""
+    return np.linalg.norm(cross(vertices, faces), axis=1) / 2
+
+
+def volumes(vertices: Array, faces: Array, label: Array, number: int) -> Array:
+    """[number] signed volume of each component, about the middle of its corners; positive if wound outward."""
+    corners = vertices[faces]
+    middle = corners.mean(1)
+    size = np.maximum(np.bincount(label, minlength=number), 1)[:, None]
+    center = np.stack([np.bincount(label, middle[:, k], number) for k in range(3)], 1) / size
+    a, b, c = (corners[:, k] - center[label] for k in range(3))
+    return np.bincount(label, np.einsum("fc,fc->f", a, np.cross(b, c)), number) / 6
+
+
+def used(vertices: Array, faces: Array) -> tuple[Array, Array]:
+    """The faces renumbered to the vertices they use, and the indices of these."""
+    keep = np.zeros(len(vertices), bool)
+    keep[faces] = True
+    number = np.cumsum(keep) - 1
+    return number[faces], np.flatnonzero(keep)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a mesh is made of. Vertices are those that faces use; components hang together by edges."""
+
+    faces: int
+    vertices: int
+    border_edges: int
+    crowded_edges: int
+    conflicting_edges: int
+    components: int
+    euler: int
+
+    @classmethod
+    def of(cls, faces: Array, edges: Edges | None = None) -> Counts:
+        """Count them; edges: of the same faces, where they are at hand."""
+        edges = edges or Edges.of(faces)
+        seen = np.zeros(int(faces.max(initial=-1)) + 1, bool)
+        seen[faces] = True
+        vertices = int(seen.sum())
+        return cls(
+            len(faces), vertices, len(edges.border), int(edges.crowded.sum()), int(edges.conflicts.sum()),
+            face_components(edges)[0] if len(faces) else 0, vertices - len(edges.count) + len(faces),
+        )  # fmt: skip
