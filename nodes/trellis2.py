@@ -199,6 +199,8 @@ class ShapeSampler(io.ComfyNode):
         grids = host.occupied(voxel)
         low_resolution = model.config.lr_resolution
         target = SCALES[resolution] * low_resolution
+        if target > low_resolution and "shape_slat_flow_model_1024" not in model:
+            raise InputError(f"`resolution` is {resolution}; `model` has networks for {COARSE} alone: choose that.")
         everyone = makers(model, condition, len(grids))
         runs = [Runner(model, seed, changes, memory="auto") for _ in everyone]
         factor, found = runs[0].factor, {side for _, side in grids}

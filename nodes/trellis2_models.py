@@ -6,18 +6,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..models.trellis2.cascade import Cascade, load_cascade
-from ..models.trellis2.family import core_family, find_dinov3, find_naf, read_encoder
+from ..models.trellis2.family import core_family, embedded_family, find_dinov3, find_naf, read_encoder
 from ..scene.errors import InputError
 from . import host
 from .host import io
 
 CATEGORY = f"{host.CATEGORY}/TRELLIS.2 and Pixal3D"
+EMBEDDED = "pixal3d-tiny (embedded)"
 NONE = "none found"
 BESIDE = "beside the models"
 
 
 class HostedCascade(Cascade):
     """A family whose networks are under the host's memory management."""
+
+    @classmethod
+    def of(cls, family: Cascade) -> HostedCascade:
+        """The same family, computed where the host computes."""
+        return cls(family.config, family.models, family.image_encoder, family.naf, device=host.render_device())
 
     @contextmanager
     def on_device(self, model):
@@ -65,7 +71,7 @@ def encoder_input() -> io.Input:
         "image_encoder", options=encoders, default=encoders[0],
         tooltip=f"DINOv3 ViT-L/16, and for Pixal3D also NAF, in one file of models/{host.ENCODER_FOLDER}: "
                 f"dino_v3_L_naf_fp32.safetensors, the file ComfyUI itself uses. {BESIDE}: as their makers "
-                f"published them, below models/{host.TRELLIS2_FOLDER}.",
+                f"published them, below models/{host.TRELLIS2_FOLDER}. The embedded models have their own.",
     )  # fmt: skip
 
 
@@ -88,21 +94,23 @@ class Trellis2Loader(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        families = host.pipeline_files(host.TRELLIS2_FOLDER) or [NONE]
+        families = [EMBEDDED, *host.pipeline_files(host.TRELLIS2_FOLDER)]
         return io.Schema(
             node_id="SightlineTrellis2Loader",
             display_name="Load TRELLIS.2 or Pixal3D Models",
             category=CATEGORY,
-            description="Load a family of TRELLIS.2 or Pixal3D models as they were published: pipeline.json and the "
-                        "networks in ckpts. Every network is read when it is first used. Files are never "
-                        "executed.",
+            description="Load a family of TRELLIS.2 or Pixal3D models: the small one in this pack, or as they were "
+                        "published, pipeline.json and the networks in ckpts. Every network is read when it is first "
+                        "used. Files are never executed.",
             search_aliases=["trellis2 loader", "pixal3d loader", "image to 3d model", "slat"],
             inputs=[
                 io.Combo.Input(
                     "models", options=families, default=families[0],
-                    tooltip=f"A pipeline.json in models/{host.TRELLIS2_FOLDER} with the networks it names, as "
-                            "microsoft/TRELLIS.2-4B (MIT) and TencentARC/Pixal3D (MIT; not for use in the EU, says its "
-                            "model card) are published; pipeline_mv.json is Pixal3D for several pictures.",
+                    tooltip=f"{EMBEDDED}: small weights of this pack (Apache-2.0) that know toy furniture, at "
+                            f"resolution 512 alone. Or a pipeline.json in models/{host.TRELLIS2_FOLDER} with the "
+                            "networks it names, as microsoft/TRELLIS.2-4B (MIT) and TencentARC/Pixal3D (MIT; not for "
+                            "use in the EU, says its model card) are published; pipeline_mv.json is Pixal3D for "
+                            "several pictures.",
                 ),
                 encoder_input(),
             ],
@@ -111,6 +119,8 @@ class Trellis2Loader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, models, image_encoder):
+        if models == EMBEDDED:
+            return models
         places = [host.weight_path(host.TRELLIS2_FOLDER, models)]
         if image_encoder != BESIDE:
             places.append(host.weight_path(host.ENCODER_FOLDER, image_encoder))
@@ -119,10 +129,13 @@ class Trellis2Loader(io.ComfyNode):
     @classmethod
     @host.one_sentence
     def execute(cls, models, image_encoder) -> io.NodeOutput:
+        if models == EMBEDDED:
+            cascade = HostedCascade.of(embedded_family())
+            host.tell(f"{models}: {len(cascade.models)} networks")
+            return io.NodeOutput(cascade)
         pipeline = host.weight_path(host.TRELLIS2_FOLDER, models)
         search = host.folders(host.TRELLIS2_FOLDER)
-        plain = load_cascade(pipeline, search=search, device=host.render_device())
-        cascade = HostedCascade(plain.config, plain.models, device=host.render_device())
+        cascade = HostedCascade.of(load_cascade(pipeline, search=search))
         give_encoder(cascade, image_encoder)
         host.tell(f"{models}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
         return io.NodeOutput(cascade)
@@ -181,8 +194,7 @@ class Trellis2CoreLoader(io.ComfyNode):
     @classmethod
     @host.one_sentence
     def execute(cls, diffusion_model, shape_vae, texture_vae, image_encoder) -> io.NodeOutput:
-        plain = core_family(cls.files(diffusion_model, shape_vae, texture_vae), device=host.render_device())
-        cascade = HostedCascade(plain.config, plain.models, device=host.render_device())
+        cascade = HostedCascade.of(core_family(cls.files(diffusion_model, shape_vae, texture_vae)))
         give_encoder(cascade, image_encoder)
         host.tell(f"{diffusion_model}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
         return io.NodeOutput(cascade)
