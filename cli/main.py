@@ -35,7 +35,7 @@ from typing import NoReturn
 
 from ..scene.errors import InputError, Interrupted, MissingDependency
 
-COMMANDS = ("sparsegen", "pixal3d", "trellis2", "download", "train", "bench", "selfcheck")
+COMMANDS = ("sparsegen", "pixal3d", "trellis2", "genrecon", "download", "train", "bench", "selfcheck")
 
 
 class OneLineParser(argparse.ArgumentParser):

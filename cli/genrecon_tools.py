@@ -1,0 +1,103 @@
+"""Two tools beside `genrecon`: baking a scene's voxels to a GLB, and making small adapters of the published weights."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+BAKE = """Scene voxels to a GLB with one textured primitive per chunk; options as in the released chunked_to_glb.py.
+
+FILE is scene_voxels.safetensors, or the released to_glb_inputs.pt (read without executing anything; chunk_inputs.pt
+beside it is taken too, and --voxels writes both anew in the safe form).
+
+  python -m sightline genrecon-bake out/scene_voxels.safetensors -o out/large.glb --texture_size 4096
+"""
+CONVERT = """A published GenRecon .pt to an adapter of 0.24 GB, after proof that its frozen part is TRELLIS.2's flow.
+
+  python -m sightline genrecon-convert shape_slat.pt -o shape.safetensors \\
+      --base models/microsoft/TRELLIS.2-4B/ckpts/slat_flow_img2shape_dit_1_3B_512_bf16
+"""
+
+
+def add_parser(subparsers) -> None:
+    """Register both commands."""
+    raw = argparse.RawDescriptionHelpFormatter
+    bake = subparsers.add_parser(
+        "genrecon-bake", help="a GenRecon scene's voxels -> textured GLB", description=BAKE, formatter_class=raw
+    )
+    add = bake.add_argument
+    add("file", metavar="FILE")
+    add("-o", "--output", required=True, metavar="GLB")
+    add("--texture_size", type=int, default=4096, metavar="N", help="texels per chunk; 0: colors at the vertices")
+    add("--hole_perim", type=float, default=1.0, metavar="X", help="close holes up to this perimeter, world units")
+    add("--skip_fill_holes", action="store_true")
+    add("--smooth_iters", type=int, default=0, metavar="N", help="smoothing steps that keep edges (default: 0)")
+    add("--smooth_lambda", type=float, default=0.5, metavar="X")
+    add("--smooth_mu", type=float, default=-0.53, metavar="X")
+    add("--smooth_feature_angle", type=float, default=25.0, metavar="DEG")
+    add("--unwrap", choices=("xatlas", "box"), default="xatlas")
+    add("--workers", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N", help="chunks at a time")
+    add("--voxels", metavar="FILE", help="also write the voxels (.safetensors, .json)")
+    add("--overwrite", action="store_true", help="replace existing files")
+    add("--progress", action="store_true", default=None, help="show progress even where stderr is no terminal")
+    bake.set_defaults(run=run_bake)
+    convert = subparsers.add_parser(
+        "genrecon-convert", help="published GenRecon .pt -> adapter", description=CONVERT, formatter_class=raw
+    )
+    add = convert.add_argument
+    add("file", metavar="PT")
+    add("-o", "--output", required=True, metavar="FILE")
+    add("--base", required=True, metavar="STEM", help="TRELLIS.2's pair (.json and .safetensors) of the same stage")
+    add("--allow_different_base", action="store_true", help="write the adapter even where the frozen parts differ")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    convert.set_defaults(run=run_convert)
+
+
+def run_bake(args: argparse.Namespace) -> int:
+    """Read, finish, bake, write."""
+    from ..models.genrecon.scene_files import import_baker_inputs, load_scene_voxels, save_scene_voxels
+    from ..pipelines.genrecon_bake import bake_scene, finish_scene, plain_glb
+    from ..scene.errors import InputError
+    from ..scene.files import Outputs
+    from .genrecon import Bars
+
+    if not args.output.lower().endswith(".glb"):
+        raise InputError(f"{args.output} does not end in .glb; scenes are written as such.")
+    with Outputs(args.overwrite) as outputs:
+        target = outputs.file(args.output)
+        path = Path(args.file)
+        if path.suffix == ".pt":
+            beside = path.with_name("chunk_inputs.pt")
+            scene = import_baker_inputs(path, beside if beside.is_file() else None)
+        else:
+            scene = load_scene_voxels(path)
+        finished = finish_scene(
+            scene, hole_perimeter=0.0 if args.skip_fill_holes else args.hole_perim,
+            smooth_iterations=args.smooth_iters, lam=args.smooth_lambda, mu=args.smooth_mu,
+            feature_angle=args.smooth_feature_angle,
+        )  # fmt: skip
+        bars = Bars(args.progress)
+        try:
+            if args.texture_size:
+                glb = bake_scene(finished, args.texture_size, method=args.unwrap, workers=args.workers, progress=bars)
+            else:
+                glb = plain_glb(finished)
+        finally:
+            bars.close()
+        target.write(glb)
+        if args.voxels:
+            save_scene_voxels(scene, args.voxels, outputs)
+    print(f"{args.output}: {len(finished.faces)} faces, {len(scene.chunk_centers)} chunks, {len(glb)} bytes")
+    return 0
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Compare, write, say what was found."""
+    from ..models.genrecon.checkpoint import convert
+
+    proof = convert(
+        args.file, args.base, args.output, allow_different=args.allow_different_base, overwrite=args.overwrite
+    )
+    print(f"{args.output}: {proof}")
+    return 0
