@@ -1,0 +1,131 @@
+"""A single block of FLUX with SeeThrough3D's condition tokens: split attention beside the dense mask."""
+
+from __future__ import annotations
+
+from .op import Contender, Op
+
+OBJECTS, WORDS = 4, 5  # boxes, and tokens of each description
+RANK = 128
+
+
+def _inputs(case: dict):
+    """Layers named as diffusers', tokens [1, T + N + C, D], two modulation vectors, rotary positions, links, LoRA."""
+    from types import SimpleNamespace
+
+    import torch
+    from torch import nn
+
+    from ...models.seethrough3d.lora import ConditionLora, LoraShape
+    from ...models.seethrough3d.tokens import Condition, condition_ids, image_ids, text_links
+
+    torch.manual_seed(0)
+    width, heads = case["width"], case["width"] // 128
+    attn = SimpleNamespace(heads=heads, norm_q=nn.RMSNorm(128, eps=1e-6), norm_k=nn.RMSNorm(128, eps=1e-6))
+    for name in ("to_q", "to_k", "to_v"):
+        setattr(attn, name, nn.Linear(width, width))
+    norm = SimpleNamespace(linear=nn.Linear(width, 3 * width), norm=nn.LayerNorm(width, 1e-6, elementwise_affine=False))
+    block = SimpleNamespace(
+        attn=attn, norm=norm, proj_mlp=nn.Linear(width, 4 * width), act_mlp=nn.GELU(approximate="tanh"),
+        proj_out=nn.Linear(5 * width, width),
+    )  # fmt: skip
+    parts = (attn.norm_q, attn.norm_k, attn.to_q, attn.to_k, attn.to_v, norm.linear, block.proj_mlp, block.proj_out)
+    for part in parts:
+        part.to(case["device"]).requires_grad_(False)
+    lora = ConditionLora(LoraShape(0, 1, width, (RANK,))).requires_grad_(False)
+    for value in lora.parameters():
+        value.normal_(std=0.02)
+    text, image, side = case["text"], case["image"], case["condition"]
+    grid = (side, side)
+    cells = torch.rand(OBJECTS, side, side) > 0.7
+    spans = tuple(tuple(range(4 + k * (WORDS + 1), 4 + k * (WORDS + 1) + WORDS)) for k in range(OBJECTS))
+    links = text_links([[Condition(torch.zeros(side * side, 1), grid, spans, cells)]], case["device"])
+    ids = torch.cat([torch.zeros(text, 3), image_ids(image, image), condition_ids(grid, (image, image))])
+    angles = []
+    for axis, size in enumerate((16, 56, 56)):
+        frequency = 10000 ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
+        angles.append((ids[:, axis, None].double() * frequency).repeat_interleave(2, dim=1))
+    angle = torch.cat(angles, dim=1)
+    positions = (angle.cos().float().to(case["device"]), angle.sin().float().to(case["device"]))
+    x = torch.randn(1, text + image * image + side * side, width)
+    vec, zero = torch.randn(2, 1, width)
+    return block, [t.to(case["device"]) for t in (x, vec, zero)], positions, links, lora.to(case["device"])
+
+
+def _ours(case):
+    import torch
+
+    from ...models.seethrough3d.blocks import Branch, single_block
+    from ...models.seethrough3d.diffusers_flux import DiffusersSingle, narrow, rotate
+    from ...models.seethrough3d.lora import Adapter
+
+    block, (x, vec, zero), positions, links, lora = _inputs(case)
+    branch = Branch(links, (Adapter(lora),), zero, rotate, narrow, cache={})
+
+    def step():
+        with torch.no_grad():
+            return {"tokens": single_block(DiffusersSingle(block), 0, x, vec, positions, branch)}
+
+    return step
+
+
+def _dense(kept: bool):
+    def prepare(case):
+        import torch
+        import torch.nn.functional as F
+
+        from ...kernels.split_attention import FORBIDDEN, dense_mask
+        from ...models.seethrough3d.diffusers_flux import rotate
+
+        block, (x, vec, zero), positions, links, lora = _inputs(case)
+        base, attn = x.shape[1] - links.total, block.attn
+        region = torch.ones(1, x.shape[1], 1, device=x.device)
+        region[:, :base] = 0
+
+        def build():
+            return torch.zeros(1, 1, x.shape[1], x.shape[1], device=x.device).masked_fill_(
+                ~dense_mask(links, base), FORBIDDEN
+            )
+
+        stored = build() if kept else None
+
+        def step():
+            with torch.no_grad():
+                mask = stored if kept else build()
+                mods = [block.norm.linear(F.silu(v))[:, None].chunk(3, dim=-1) for v in (vec, zero)]
+                shift, scale, gate = (torch.where(region > 0, b, a) for a, b in zip(*mods))
+                h = block.norm.norm(x) * (1 + scale) + shift
+                masked = h * region  # the LoRA over all tokens, of which only the condition's are not zero
+                q, k, v = (
+                    (layer(h) + lora.layer("single", 0, name, 0)(masked))
+                    .unflatten(-1, (attn.heads, -1))
+                    .transpose(1, 2)
+                    for name, layer in zip("qkv", (attn.to_q, attn.to_k, attn.to_v))
+                )
+                q, k = rotate(attn.norm_q(q), positions), rotate(attn.norm_k(k), positions)
+                rows = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+                mlp = block.act_mlp(block.proj_mlp(h))
+                return {"tokens": x + gate * block.proj_out(torch.cat([rows, mlp], dim=2))}
+
+        return step
+
+    return prepare
+
+
+OPS = [
+    Op(
+        "flux_block",
+        "a single block of FLUX with condition tokens, float32",
+        {
+            "S": dict(width=256, text=128, image=24, condition=16),
+            "M": dict(width=512, text=512, image=64, condition=32),  # 1024 pixels at a sixth of FLUX's width
+            "L": dict(width=1024, text=512, image=64, condition=32),
+        },
+        (
+            Contender("ours", _ours),
+            Contender(
+                "dense mask", _dense(False), note="built in every block, LoRA over all tokens: the official form"
+            ),
+            Contender("dense mask, kept", _dense(True), note="the same, the mask built once"),
+        ),
+    )
+]
