@@ -1,4 +1,4 @@
-"""Two tools beside `genrecon`: baking a scene's voxels to a GLB, and making small adapters of the published weights."""
+"""Tools beside `genrecon`: baking a scene's voxels to a GLB, small adapters of the published weights, a test room."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ CONVERT = """A published GenRecon .pt to an adapter of 0.24 GB, after proof that
       --base models/microsoft/TRELLIS.2-4B/ckpts/slat_flow_img2shape_dit_1_3B_512_bf16
 """
 
+ROOM = """A procedural room as a capture: photos and their COLMAP model, to try `genrecon` and its plan on.
+
+  python -m sightline genrecon-room my_room --seed 3 --views 16
+"""
+
 
 def add_parser(subparsers) -> None:
-    """Register both commands."""
+    """Register the commands."""
     raw = argparse.RawDescriptionHelpFormatter
     bake = subparsers.add_parser(
         "genrecon-bake", help="a GenRecon scene's voxels -> textured GLB", description=BAKE, formatter_class=raw
@@ -52,6 +57,19 @@ def add_parser(subparsers) -> None:
     add("--allow_different_base", action="store_true", help="write the adapter even where the frozen parts differ")
     add("--overwrite", action="store_true", help="replace an existing file")
     convert.set_defaults(run=run_convert)
+    room = subparsers.add_parser(
+        "genrecon-room", help="a procedural room -> photos with COLMAP poses", description=ROOM, formatter_class=raw
+    )
+    add = room.add_argument
+    add("folder", metavar="DIR")
+    add("--seed", type=int, default=0, help="which room (default: 0)")
+    add("--views", type=int, default=16, metavar="N", help="photos (default: 16)")
+    add("--size", default="320x240", metavar="WxH", help="pixels of a photo (default: 320x240)")
+    add("--points", type=int, default=20000, metavar="N", help="points of the model (default: 20000)")
+    add("--turned", action="store_true", help="leave the model in a world of any orientation and scale, as COLMAP does")
+    add("--binary", action="store_true", help="write .bin instead of .txt")
+    add("--overwrite", action="store_true", help="replace existing files")
+    room.set_defaults(run=run_room)
 
 
 def run_bake(args: argparse.Namespace) -> int:
@@ -100,4 +118,31 @@ def run_convert(args: argparse.Namespace) -> int:
         args.file, args.base, args.output, allow_different=args.allow_different_base, overwrite=args.overwrite
     )
     print(f"{args.output}: {proof}")
+    return 0
+
+
+def run_room(args: argparse.Namespace) -> int:
+    """Furnish, photograph, write."""
+    import numpy as np
+
+    from ..scene.errors import InputError
+    from ..training.procedural_room import make_room, room_capture, write_room
+
+    try:
+        width, height = (int(n) for n in args.size.lower().split("x"))
+    except ValueError:
+        width = height = 0
+    if not (16 <= width <= 4096 and 16 <= height <= 4096):
+        raise InputError(f"--size is {args.size!r}; give pixels like 320x240, from 16 to 4096.")
+    room = make_room(args.seed)
+    world = np.eye(4)
+    if args.turned:
+        draw = np.random.default_rng([7, args.seed])
+        q, r = np.linalg.qr(draw.normal(size=(3, 3)))
+        q *= np.sign(np.diag(r))
+        world[:3, :3] = q * np.sign(np.linalg.det(q)) * draw.uniform(0.3, 3)
+        world[:3, 3] = draw.normal(size=3)
+    capture = room_capture(room, args.views, (width, height), args.points)
+    write_room(room, args.folder, capture, world=world, binary=args.binary, overwrite=args.overwrite)
+    print(f"{args.folder}: {args.views} photos of a room of {room.size[0]:.1f} x {room.size[1]:.1f} m")
     return 0
