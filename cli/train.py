@@ -6,6 +6,16 @@ torchrun --nproc-per-node 2 -m sightline train sparsegen ...                 wit
 python -m sightline train sparsegen --config tiny --data views --out run --evaluate
 python -m sightline train sparsegen --config tiny --out run --export sparsegen-tiny.safetensors
 python -m sightline train sparsegen --pictures folder                        draw the workflow's input pictures
+
+python -m sightline train cascade --data drawn --prepare --objects 8000      draw objects for the small Pixal3D family
+python -m sightline train cascade --data drawn --out runs                    train its stages in order (again: continue)
+python -m sightline train cascade --data drawn --out runs --stage shape_flow --minutes 30
+python -m sightline train cascade --data drawn --out runs --export family    write the family
+python -m sightline train cascade --evaluate --objects 50                    measure the embedded family
+
+python -m sightline train trellis2 --list                                    the recipes of TRELLIS.2 and Pixal3D
+python -m sightline train trellis2 --config NAME --data SET --tryrun         two steps, nothing written
+torchrun --nproc-per-node 8 -m sightline train trellis2 --config NAME --data SET --out run
 """
 
 from __future__ import annotations
@@ -22,7 +32,7 @@ def add_parser(subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("system", choices=["sparsegen"], help="what to train")
+    add("system", choices=["sparsegen", "cascade", "trellis2"], help="what to train")
     add("--config", default="tiny", metavar="NAME|FILE", help="recipe: tiny, spgen, or a YAML file (default: tiny)")
     add("--data", default=None, metavar="DIR", help="folder of the drawn views, or of the SRN dataset")
     add(
@@ -45,6 +55,13 @@ def add_parser(subparsers) -> None:
     add("--evaluate", action="store_true", help="measure the run's weights on held-out objects and stop")
     add("--export", default=None, metavar="FILE", help="write the run's averaged weights as safetensors and stop")
     add("--pictures", default=None, metavar="DIR", help="draw the input pictures of the workflow and stop")
+    add("--stage", default="all", help="cascade: one stage, or all in order (default)")
+    add("--steps", type=int, default=None, help="cascade: steps of the stage's schedule (default: the stage's own)")
+    add("--objects", type=int, default=None, metavar="N", help="cascade: how many to draw, measure or picture")
+    add("--weights", default=None, metavar="DIR", help="cascade: the family to measure (default: the embedded one)")
+    add("--list", action="store_true", help="trellis2: name the recipes and stop")
+    add("--tryrun", action="store_true", help="trellis2: two steps that write nothing")
+    add("--search", action="append", default=[], metavar="DIR", help="trellis2: folder with DINOv3 and NAF; repeatable")
     add("--overwrite", action="store_true", help="replace an existing --export file")
     add("--progress", action="store_true", default=None, help="show progress even where stderr is no terminal")
     parser.set_defaults(run=run)
@@ -52,8 +69,10 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Hand over to training."""
-    from ..training.sparsegen import commands
+    from ..training.cascade import commands as cascade
+    from ..training.sparsegen import commands as sparsegen
+    from ..training.trellis2 import commands as trellis2
     from .progress import Progress
 
     args.progress_bar = Progress
-    return commands.run(args)
+    return {"sparsegen": sparsegen, "cascade": cascade, "trellis2": trellis2}[args.system].run(args)

@@ -20,6 +20,7 @@ from ..procedural.volumes import DualGrid, distance_grid, dual_grid, material_ta
 
 KINDS = ("chair", "table", "mug", "lamp", "sofa")
 RESOLUTION = 64  # voxels of the mesh grid per axis
+CELL_VOXELS = 4  # voxels of the mesh grid per token along an axis
 REACH = 4  # voxels of distance that are kept
 IMAGE, PATCH = 128, 8
 SPLITS = {"train": 0, "validation": 2_000_000, "test": 3_000_000}  # first seed of each

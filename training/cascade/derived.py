@@ -39,8 +39,8 @@ def all_cells(resolution: int) -> Tensor:
 def derive(folder: Path | str, split: str = "train", part: tuple[int, int] = (0, 1)) -> Iterator[int]:
     """Write `latents_<shard>` beside every shard of a split; those that exist stay. Yields the shards done."""
     folder, code = Path(folder), shape_code(folder)
-    for number, path in enumerate(sorted(folder.glob(f"{split}_*.pt"))):
-        target = path.with_name(f"latents_{path.name}")
+    for path in sorted(folder.glob(f"{split}_*.pt")):
+        number, target = int(path.stem.rpartition("_")[2]), path.with_name(f"latents_{path.name}")
         if number % part[1] != part[0] or target.exists():
             continue
         shard = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -16,6 +16,8 @@ from ...models.trellis2.blocks import set_torso_dtype
 from ...models.trellis2.config import FlowConfig, SparseVaeConfig, StructureVaeConfig
 from ...models.trellis2.samplers import SamplerSettings
 from ...models.trellis2.tiny_encoder import TinyImageEncoder
+from .derived import shape_code
+from .stages import Bench, shape_scale, texture_weights
 
 NAMES = {  # class here -> published name
     "SparseStructureFlow": "SparseStructureFlowModel",
@@ -29,7 +31,18 @@ NAMES = {  # class here -> published name
     "TinyImageEncoder": "TinyImageEncoder",
 }
 DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-STAGES = {"ss": [128, 8, None], "shape_512": [128, 16, None], "tex_512": [128, 16, None]}
+CODE_FILE = "shape_code.safetensors"
+RUNS = {  # file -> stage; encoders are left out where they were not trained
+    "ss_flow": "structure_flow", "ss_dec": "structure_decoder", "shape_flow": "shape_flow",
+    "shape_dec": "shape_decoder", "tex_flow": "texture_flow", "tex_dec": "texture_decoder",
+    "shape_enc": "shape_encoder", "tex_enc": "texture_encoder",
+}  # fmt: skip
+SAMPLERS = {
+    "sparse_structure_sampler": SamplerSettings(6, 1.0, 0.0, (0.0, 1.0), 3.0),
+    "shape_slat_sampler": SamplerSettings(6, 1.0, 0.0, (0.0, 1.0), 3.0),
+    "tex_slat_sampler": SamplerSettings(4, 1.0, 0.0, (0.0, 1.0), 3.0),
+}
+IMAGE_STAGES = {"ss": [128, 8, None], "shape_512": [128, 16, None], "tex_512": [128, 16, None]}
 
 
 def write_network(network: nn.Module, stem: Path, dtype: torch.dtype) -> int:
@@ -85,7 +98,7 @@ def write_family(
         "image_encoder": "ckpts/image_encoder",
         "default_pipeline_type": "512",
         "lr_resolution": 64,
-        "image_stages": STAGES,
+        "image_stages": IMAGE_STAGES,
         "max_num_tokens": 4096,
         "shape_slat_normalization": {"mean": [0.0] * len(shape_std), "std": [round(v, 6) for v in shape_std]},
         "tex_slat_normalization": {"mean": [0.0] * len(texture_std), "std": [round(v, 6) for v in texture_std]},
@@ -98,3 +111,18 @@ def write_family(
     text = json.dumps({"name": "Pixal3DImageTo3DPipeline", "args": args}, indent=2) + "\n"
     (folder / "pipeline.json").write_text(text, encoding="utf-8")
     return total + len(text)
+
+
+def export_runs(bench: Bench, folder: Path | str) -> int:
+    """Write the family of a runs folder; returns its bytes. Raises InputError where a stage has not run."""
+    networks = {
+        name: bench.trained(stage)
+        for name, stage in RUNS.items()
+        if not stage.endswith("_encoder") or (bench.runs / stage / "state.pth").is_file()
+    }
+    shape, texture = (1 / shape_scale(bench.folder)).tolist(), (1 / texture_weights()).tolist()
+    total = write_family(folder, networks, bench.trained("encoder").encoder, shape, texture, SAMPLERS)
+    save_file(shape_code(bench.folder).state(), Path(folder) / CODE_FILE)
+    for path in Path(folder).rglob("*.safetensors"):
+        path.chmod(0o644)
+    return total + (Path(folder) / CODE_FILE).stat().st_size

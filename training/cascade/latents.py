@@ -7,14 +7,16 @@ that the mean of several possible latents decodes to a surface between them; the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
-from .data import REACH
+from .data import CELL_VOXELS, REACH
 
-CELL = 4  # voxels of the mesh grid per token along an axis
+CELL = CELL_VOXELS
 MARGIN = 1  # corners around a cell that its code describes too
 WINDOW = CELL + 1 + 2 * MARGIN
 
@@ -81,6 +83,12 @@ class LinearCode:
     def decode(self, code: Tensor) -> Tensor:
         """Standardized [N, C] -> [N, D]."""
         return (code * self.std) @ self.basis.T + self.mean
+
+    @classmethod
+    def read(cls, path: Path | str) -> LinearCode:
+        """From a .safetensors file of `state`."""
+        state = load_file(path)
+        return cls(state["mean"], state["basis"], state["std"])
 
     def state(self) -> dict[str, Tensor]:
         return {"mean": self.mean, "basis": self.basis, "std": self.std}
