@@ -50,7 +50,7 @@ def camera_pose(camera: SceneCamera) -> Pose:
     """Where a camera stands and how it is turned."""
     if camera.mode == "free":
         free = camera.free or Free()
-        return Pose(np.asarray(free.position, float), _quaternion_matrix(free.rotation))
+        return Pose(np.asarray(free.position, float), quaternion_matrix(free.rotation))
     orbit = camera.orbit or Orbit()
     a, e = math.radians(orbit.azimuth_deg), math.radians(orbit.elevation_deg)
     ca, sa, ce, se = math.cos(a), math.sin(a), math.cos(e), math.sin(e)
@@ -226,7 +226,8 @@ def _turn(axis: int, degrees: float) -> np.ndarray:
     return found
 
 
-def _quaternion_matrix(q) -> np.ndarray:
+def quaternion_matrix(q) -> np.ndarray:
+    """The rotation matrix [3, 3] of a quaternion (w, x, y, z) of any length above 0."""
     w, x, y, z = np.asarray(q, float) / np.linalg.norm(q)
     return np.array(
         [
@@ -235,3 +236,16 @@ def _quaternion_matrix(q) -> np.ndarray:
             [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
         ]
     )
+
+
+def quaternion_from_matrix(r: np.ndarray) -> tuple[float, float, float, float]:
+    """(w, x, y, z) of a rotation matrix, with the largest component positive."""
+    values = np.array([
+        [r[0, 0] + r[1, 1] + r[2, 2], 0, 0, 0],
+        [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], 0, 0],
+        [r[0, 2] - r[2, 0], r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], 0],
+        [r[1, 0] - r[0, 1], r[2, 0] + r[0, 2], r[2, 1] + r[1, 2], r[2, 2] - r[0, 0] - r[1, 1]],
+    ])  # fmt: skip
+    q = np.linalg.eigh(values / 3.0, UPLO="L")[1][:, -1]
+    q = q if q[np.abs(q).argmax()] > 0 else -q
+    return tuple(q.tolist())
