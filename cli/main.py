@@ -35,7 +35,10 @@ from typing import NoReturn
 
 from ..scene.errors import InputError, Interrupted, MissingDependency
 
-COMMANDS = ("sparsegen", "pixal3d", "trellis2", "genrecon", "download", "train", "bench", "selfcheck")
+COMMANDS = (
+    "sparsegen", "pixal3d", "trellis2", "texture", "genrecon", "download", "train",
+    "finish", "bench", "selfcheck",
+)  # fmt: skip
 
 
 class OneLineParser(argparse.ArgumentParser):

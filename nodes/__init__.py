@@ -3,13 +3,19 @@
 from . import host
 from .examples import ExamplePicture
 from .flux_occlusion import FluxSigmas, OcclusionConditioning, OcclusionLoraLoader
+from .genrecon import ChunkSampler, GenReconLoader, SceneBake, SceneCondition, SceneDecode
+from .host.routes import register_routes
+from .layout_editor import LayoutEditor
 from .mesh_files import GLBBake, LoadMesh
 from .overlay import ProjectionGridOverlay
 from .projection import ProjectionConditionerNative
+from .relaxflow import AttentionLogitBlur, CombinePriors, DualBranchGuiderNode, VisibilityMaskNode
+from .scene_views import ChunkPlanner, ScenePhotosNode
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
 from .texture_bake import TextureBake, Unwrap
+from .texturing import TextureMesh
 from .trellis2 import DecodeShapeTexture, ShapeSampler, SparseStructureSampler, TextureSampler
 from .trellis2_condition import PictureCondition
 from .trellis2_models import Trellis2CoreLoader, Trellis2Loader
@@ -36,6 +42,7 @@ NODES = [
     DownloadWeights,
     ProjectionGridOverlay,
     Trellis2CoreLoader,
+    TextureMesh,
     Unwrap,
     TextureBake,
     LoadMesh,
@@ -43,6 +50,18 @@ NODES = [
     OcclusionLoraLoader,
     OcclusionConditioning,
     FluxSigmas,
+    AttentionLogitBlur,
+    CombinePriors,
+    VisibilityMaskNode,
+    DualBranchGuiderNode,
+    LayoutEditor,
+    GenReconLoader,
+    ScenePhotosNode,
+    ChunkPlanner,
+    SceneCondition,
+    ChunkSampler,
+    SceneDecode,
+    SceneBake,
 ]
 
 
@@ -50,8 +69,9 @@ class SightlineExtension(host.ComfyExtension):
     """All nodes of this pack."""
 
     async def on_load(self) -> None:
-        """Register the model folders and say in one line what was found; no network, no heavy imports."""
+        """Register the model folders and the editor's routes, and say in one line what was found; no network, no heavy imports."""
         host.register_folders()
+        register_routes()
         host.log.info(startup_line(len(NODES)))
 
     async def get_node_list(self) -> list[type[host.io.ComfyNode]]:

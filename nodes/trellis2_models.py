@@ -39,7 +39,8 @@ class HostedCascade(Cascade):
     @property
     def projects(self) -> bool:
         """Whether this is a Pixal3D family, which reads pictures through a camera."""
-        return self.get("sparse_structure_flow_model").config.image_attn_mode != "global"
+        flow = next(role for role in sorted(self.models) if "_flow_model" in role)
+        return self.get(flow).config.image_attn_mode != "global"
 
     @property
     def frame(self) -> str:

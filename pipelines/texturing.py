@@ -6,8 +6,8 @@ The mesh comes back as it was given, its UVs too: nothing is remeshed or unwrapp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,13 @@ from ..models.trellis2.latents import decode_planned
 from ..models.trellis2.runner import Progress, Runner
 from ..models.trellis2.sc_vae import texture_head
 from ..scene.errors import InputError
+from ..scene.gltf import Part
 from ..scene.sparse import SparseTensor
 from ..scene.surfaces import CubeFrame, Surface
+from .mesh_bake import Voxels, bake_part, unwrap_part
 from .trellis2 import prepare_picture
+
+PartProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,28 @@ def texture_mesh(
     return PaintedMesh(
         surface, voxels, resolution, mesh.frame, read(surface.vertices), None if texels is None else read(texels)
     )
+
+
+def textured_part(
+    painted: PaintedMesh, part: Part, size: int = 2048, padding: float = 4, *, progress: PartProgress | None = None
+) -> tuple[Part, str]:
+    """The given mesh with the new material as textures, and a line about them.
+
+    part: the mesh that was painted; one with texture coordinates keeps them, vertices and faces bit by bit, one without
+    is unwrapped, which doubles vertices along the borders of charts. size: texels a side; padding: between charts.
+    progress(done, total): thousandths. Raises InputError as `unwrap_part` and `bake_part`.
+    """
+    tell, text = progress or (lambda done, total: None), ""
+    if part.uv is None:
+        part, text = unwrap_part(part, size, padding, progress=lambda done, total: tell(400 * done // total, 1000))
+    side, coords = painted.resolution, painted.voxels.coords[:, 1:].cpu()
+    upright = torch.stack([coords[:, 0], coords[:, 2], side - 1 - coords[:, 1]], 1)
+    x, y, z = painted.frame.apply(part.vertices).unbind(1)
+    moved = replace(part, vertices=torch.stack([x, z, -y], 1))
+    colors = painted.voxels.feats.detach().float().cpu()
+    baked = bake_part(
+        moved, Voxels(upright, colors, side), size, normal_map=False,
+        progress=lambda done, total: tell(400 + 600 * done // total, 1000),
+    )  # fmt: skip
+    text = "; ".join(filter(None, [text, f"{len(baked.texels):,} texels, {baked.part.material.alpha_mode}"]))
+    return replace(baked.part, vertices=part.vertices), text

@@ -108,6 +108,7 @@ TRELLIS2_ENCODERS = Weights(
     source=f"https://huggingface.co/{TRELLIS2_REPO}",
     licence="MIT",
     files=(
+        WeightsFile("texturing_pipeline.json", repo=TRELLIS2_REPO),
         *_pair(
             TRELLIS2_REPO,
             "shape_enc_next_dc_f16c32_fp16",

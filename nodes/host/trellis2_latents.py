@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ STRUCTURE_CHANNELS = 32  # core's structure latents are padded to the width of t
 
 
 def pipeline_files(folder: str) -> list[str]:
-    """The names of the published pipeline configurations (`pipeline*.json`) in a model folder and below."""
+    """The published pipeline configurations (`pipeline*.json`, `*_pipeline.json`) in a model folder and below."""
     names = [name.replace(os.sep, "/") for name in weight_files(folder)]
-    return [name for name in names if name.split("/")[-1].startswith("pipeline")]
+    return [name for name in names if re.fullmatch(r"pipeline.*[.]json|.*_pipeline[.]json", name.split("/")[-1])]
 
 
 def folders(folder: str) -> list[Path]:

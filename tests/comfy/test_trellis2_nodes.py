@@ -265,6 +265,26 @@ def test_one_pass_at_the_high_resolution(server, models):
         server.run(workflow)
 
 
+def test_a_new_material_for_a_mesh(server, models, tmp_path):
+    ball = trimesh.creation.icosphere(2, 0.7)
+    ball.export(tmp_path / "ball.glb")
+    server.upload(tmp_path / "ball.glb")
+    workflow = graph("tiny_trellis2")
+    workflow["2"]["inputs"]["models"] = "tiny_trellis2/texturing_pipeline.json"
+    for node in "45678":
+        del workflow[node]
+    workflow["5"] = {"class_type": "SightlineLoadMesh", "inputs": {"file": "ball.glb"}}
+    workflow["6"] = sampler("SightlineTextureMesh", "2", "3", mesh=["5", 0], resolution="512", texture_size=64)
+    workflow["7"] = {"class_type": "SaveGLB", "inputs": {"mesh": ["6", 0], "filename_prefix": "texture/ball"}}
+    mesh = saved_mesh(server.run(workflow))
+    points = {tuple(p) for p in np.asarray(ball.vertices, np.float32).round(5).tolist()}
+    assert {tuple(p) for p in np.asarray(mesh.vertices, np.float32).round(5).tolist()} == points
+    assert np.asarray(mesh.visual.material.baseColorTexture.convert("RGB")).std() > 5
+    workflow["2"]["inputs"]["models"] = "tiny_pixal3d/pipeline.json"
+    with pytest.raises(headless.HeadlessError, match="paints only what it made itself"):
+        server.run(workflow)
+
+
 def test_interrupt_between_steps(server, models, written):
     workflow = graph()
     workflow["5"]["inputs"].update(steps=1000, seed=5)

@@ -77,6 +77,20 @@ def write_family(folder: Path, projected: bool, suffix: str = "") -> None:
     (folder / f"pipeline{suffix}.json").write_text(json.dumps({"name": "tiny", "args": args}))
 
 
+def write_texturing(folder: Path) -> None:
+    """texturing_pipeline.json beside a family without projection: its texture networks and a shape encoder."""
+    encoder = {"model_channels": VAE["model_channels"][::-1], "latent_channels": LATENT,
+               "num_blocks": VAE["num_blocks"][::-1]}  # fmt: skip
+    model, config = CLASSES["FlexiDualGridVaeEncoder"]
+    network = randomize(model(config.from_args(encoder)), 30)
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, str(folder / "ckpts/shape_enc.safetensors"))
+    (folder / "ckpts/shape_enc.json").write_text(json.dumps({"name": "FlexiDualGridVaeEncoder", "args": encoder}))
+    pipeline = json.loads((folder / "pipeline.json").read_text())
+    kept = {role: path for role, path in pipeline["args"]["models"].items() if role.startswith("tex_")}
+    pipeline["args"]["models"] = {**kept, "shape_slat_encoder": "ckpts/shape_enc"}
+    (folder / "texturing_pipeline.json").write_text(json.dumps(pipeline))
+
+
 def write_encoder(folder: Path) -> None:
     """DINOv3 and NAF in one file, as ComfyUI has them, and their sizes beside it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,6 +120,7 @@ def write_models(models: Path) -> None:
     write_family(models / "trellis2" / "tiny_pixal3d", True)
     write_family(models / "trellis2" / "tiny_pixal3d", True, "_mv")
     write_family(models / "trellis2" / "tiny_trellis2", False)
+    write_texturing(models / "trellis2" / "tiny_trellis2")
     write_encoder(models / "clip_vision")
     write_published_encoder(models / "trellis2", models / "clip_vision" / ENCODER)
 

@@ -6,8 +6,9 @@ import trimesh
 from trellis2_tiny import STEPS, cascade, picture, sparse_vae
 
 from sightline.kernels.grid_sample import sample_voxels
-from sightline.pipelines.texturing import texture_mesh, voxel_attributes
+from sightline.pipelines.texturing import texture_mesh, textured_part, voxel_attributes
 from sightline.scene.errors import InputError
+from sightline.scene.gltf import Part
 from sightline.scene.sparse import SparseTensor
 from sightline.scene.surfaces import Surface
 
@@ -50,6 +51,24 @@ def test_the_mesh_comes_back_as_it_was(resolution):
     assert painted.vertex_attributes.std(0).min() > 0 and bool(torch.isfinite(painted.vertex_attributes).all())
     places = (painted.frame.apply(given.vertices) + 0.5) * resolution
     assert torch.allclose(painted.vertex_attributes, sample_voxels(painted.voxels, places), atol=1e-5)
+
+
+@pytest.mark.parametrize("unwrapped", [True, False])
+def test_textures_lie_on_the_given_mesh(unwrapped):
+    given = surface()
+    uv = given.vertices[:, :2].sub(given.vertices[:, :2].amin(0)) / 6 if unwrapped else None
+    painted = texture_mesh(family(), given, picture(), resolution=32, samplers=STEPS)
+    made, text = textured_part(painted, Part(given.vertices, given.faces, uv=uv), 256)
+    assert made.material.base_color.shape[:2] == (256, 256) and "texels" in text
+    if unwrapped:
+        assert torch.equal(made.vertices, given.vertices) and torch.equal(made.uv, uv)
+        assert torch.equal(made.faces, given.faces)
+    else:
+        assert torch.equal(made.vertices[made.faces.long()], given.vertices[given.faces])
+        at = (made.uv[made.faces.long()].mean(1) * 256).long().clamp(max=255)  # the texel in the middle of every face
+        wanted = painted.attributes_at(given.vertices[given.faces].mean(1))[:, :3].clamp(0, 1)
+        shown = made.material.base_color[at[:, 1], at[:, 0], :3]
+        assert (shown - wanted).abs().mean() < 0.03 < (wanted.roll(7, 0) - wanted).abs().mean()
 
 
 def test_memory_and_seed():
