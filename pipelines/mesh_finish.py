@@ -15,6 +15,7 @@ from torch import Tensor
 from ..kernels.mesh import clean, holes, shells, winding
 from ..kernels.mesh.decimate import decimate
 from ..kernels.mesh.normals import smooth_normals
+from ..kernels.mesh.remesh import LARGEST, remesh
 from ..kernels.mesh.topology import Array, Counts, Edges, face_components, used
 from ..scene.errors import InputError
 from ..scene.gltf import Part
@@ -30,7 +31,9 @@ class FinishOptions:
     faces: how many to keep at most; 0 keeps all. weld: vertices nearer than this part of the longest side of the mesh
     become one; 0 welds only equal places. holes: border loops up to this perimeter are closed; 0 closes none. dust:
     components with less than this part of the largest one's area go; 0 keeps all. shells: also drop components that
-    cannot be seen from outside. keep_uv: texture coordinates and textures survive (vertices on seams stay). outward:
+    cannot be seen from outside. remesh: cells along the longest side of a wholly new mesh around the old one (see
+    `kernels.mesh.remesh`), for meshes beyond repair; 0 for none. project_back: how far its vertices go back onto the
+    old surface. keep_uv: texture coordinates and textures survive (vertices on seams stay), except a remesh. outward:
     turn components that are inside out. normals: smooth normals.
     """
 
@@ -39,12 +42,15 @@ class FinishOptions:
     holes: float = 0.03
     dust: float = 1e-4
     shells: bool = False
+    remesh: int = 0
+    project_back: float = 0.9
     keep_uv: bool = True
     outward: bool = True
     normals: bool = True
 
     def __post_init__(self) -> None:
-        for name, top in (("faces", 10**9), ("weld", 0.1), ("holes", 1e9), ("dust", 1.0)):
+        for name, top in (("faces", 10**9), ("weld", 0.1), ("holes", 1e9), ("dust", 1.0), ("remesh", LARGEST),
+                          ("project_back", 1.0)):  # fmt: skip
             value = getattr(self, name)
             if not 0 <= value <= top:  # also not a number
                 raise InputError(f"`{name}` is {value}; it must lie between 0 and {top}.")
@@ -125,9 +131,10 @@ def finish_mesh(part: Part, options: FinishOptions | None = None, *, progress: P
     """A finished copy of a mesh, and the report: (Part, Report).
 
     In this order: weld; drop faces without area, duplicates and faces that dangle; one winding for what hangs together;
-    part what too many faces share; drop dust; close holes; if asked, drop what is hidden; decimate; turn outward; smooth
-    normals. Colors and texture coordinates follow. Finishing a finished mesh changes nothing more. progress may raise
-    to stop; nothing given is changed. Raises InputError for options out of range and a mesh without any area.
+    part what too many faces share; drop dust; close holes; if asked, drop what is hidden and remesh; decimate; turn
+    outward; smooth normals. Colors and texture coordinates follow. Finishing a finished mesh changes nothing more.
+    progress may raise to stop; nothing given is changed. Raises InputError for options out of range and a mesh without
+    any area.
     """
     options = options or FinishOptions()
     step = _steps(progress)
@@ -153,6 +160,11 @@ def finish_mesh(part: Part, options: FinishOptions | None = None, *, progress: P
         say(_fill(work, options.holes), "{} faces added over holes")
     if options.shells:  # after the holes, through which rays would leave
         say(work.keep(~shells.hidden(work.vertices, work.faces, work.edges)), "{} faces of hidden shells dropped")
+    if options.remesh:
+        say(_remesh(work, options, lambda at, of: step(5 + at / of)), "remeshed from {} faces")
+        _clean(work, say)
+        _wind(work, say)
+        say(work.keep(~shells.hidden(work.vertices, work.faces, work.edges)), "{} faces of inner shells dropped")
     step(6)
     if options.faces and len(work.faces) > options.faces:
         say(_decimate(work, options.faces, lambda at, of: step(6 + 4 * at / of)), "decimated from {} faces")
@@ -220,6 +232,20 @@ def _fill(work: _Work, longest: float) -> int:
     work.grow(middles, near)
     work.set_faces(np.concatenate([work.faces, faces]))
     return len(faces)
+
+
+def _remesh(work: _Work, options: FinishOptions, progress: Progress) -> int:
+    """A new mesh around the old one; how many faces there were. Colors follow, texture coordinates cannot."""
+    count, rows = len(work.faces), work.rows
+    corners = work.wedges if work.wedges is not None else work.faces
+    vertices, faces, face, weights = remesh(
+        work.vertices, work.faces, options.remesh, project_back=options.project_back, callback=progress
+    )
+    if rows is not None:
+        rows = np.einsum("vk,vkc->vc", weights, rows[corners[face]])[:, 2 * work.has_uv :]
+    work.vertices, work.rows, work.wedges, work.has_uv = vertices, rows, None, False
+    work.set_faces(faces)
+    return count
 
 
 def _decimate(work: _Work, target: int, progress: Progress) -> int:

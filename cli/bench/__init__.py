@@ -113,6 +113,8 @@ def as_text(op: Op, table: dict) -> str:
         said += [f"{name}: {_stage(found)}" for name, found in entry["stages"].items()]
         if entry["cuda_peak"] is not None and not entry["stages"]:
             said.append(f"peak on the device {_megabytes(entry['cuda_peak']).strip()}")
+        figures = [f"{name} {value:,.4g}" for name, value in entry.get("figures", {}).items()]
+        said += [", ".join(figures)] if figures else []
         if entry.get("difference"):
             said.append(
                 "largest difference to ours: "

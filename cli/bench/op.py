@@ -22,7 +22,8 @@ imports nothing heavy at its top. To add one::
 
 Each contender lives in a process of its own (so that its peak memory is its own), with `case["device"]` and the number
 of threads set. `prepare(case)` is not timed; what it returns is called once to warm up and then timed, the contenders
-taking turns. It returns named tensors (or None): they are compared with those of the first contender.
+taking turns. It returns named tensors (or None): they are compared with those of the first contender. An operation
+whose results are not the same but better or worse has a `measure`, whose figures stand beside the times.
 A long operation also returns what a `clock.StageClock` found, under "stages": seconds and memory of its parts.
 """
 
@@ -58,3 +59,4 @@ class Op:
     summary: str
     sizes: dict[str, dict[str, Any]]
     contenders: tuple[Contender, ...]
+    measure: Callable[[dict[str, Any], dict], dict[str, float]] | None = None  # (case, outputs) -> how good they are

@@ -79,8 +79,9 @@ def time_op(
 
     Each entry of "contenders": name, and either "missing" (why), or wall and CPU medians and minima in seconds, runs,
     peak_rss and growth over the prepared state in bytes (None where the system does not tell), cuda_peak in bytes (None
-    elsewhere), stages {name: wall_median, cuda_peak} of contenders with stages, ratio and ratio_cpu (its median by
-    ours, wall and CPU time), and difference {output: largest absolute difference to ours}.
+    elsewhere), figures {name: value} of an operation with `measure`, stages {name: wall_median, cuda_peak} of
+    contenders with stages, ratio and ratio_cpu (its median by ours, wall and CPU time), and difference {output: largest
+    absolute difference to ours}.
     """
     if size not in op.sizes:
         raise InputError(f"{op.name} has no size {size}; {', '.join(op.sizes)} would work.")
@@ -117,7 +118,7 @@ def time_op(
                         runs.append(worker.ask("run"))
             for name, worker in workers.items():
                 entries[name] |= _summary(entries[name].pop("runs"), worker.ask("memory"), worker.ready["rss"])
-                worker.ask("save")
+                entries[name]["figures"] = worker.ask("save")["figures"]
             _compare(op, entries, workers)
         finally:
             for worker in workers.values():
@@ -211,7 +212,8 @@ def work(task: dict[str, Any], op: Op) -> None:
             from safetensors.torch import save_file
 
             save_file({k: v.detach().float().cpu().contiguous() for k, v in outputs.items()}, task["output"])
-            _say({"saved": len(outputs)})
+            figures = op.measure({**op.sizes[task["size"]], "device": task["device"]}, outputs) if op.measure else {}
+            _say({"saved": len(outputs), "figures": figures})
 
 
 def _cuda_peak(device: str) -> int | None:

@@ -133,6 +133,18 @@ def test_colors_of_a_decimated_ball():
     assert len(small.faces) <= 600 and (small.colors - small.vertices - 0.5).abs().max() < 1e-5
 
 
+def test_remeshed_what_was_torn_is_closed():
+    mesh = sheet(12)
+    new, report = finish_mesh(mesh, FinishOptions(remesh=30, project_back=0.5))
+    checked(new)
+    assert report.after.border_edges == 0 and report.after.components == 1 and new.uv is None
+    assert new.material.base_color is None and (new.colors[:, :2] - new.vertices[:, :2]).abs().max() < 0.05
+    vertices, faces = ball(16)
+    new, report = finish_mesh(part(vertices, np.delete(faces, slice(0, 900, 40), 0)), FinishOptions(holes=0, remesh=30))
+    assert report.after.border_edges == 0
+    assert "remeshed" in report.text()
+
+
 def test_it_can_be_stopped():
     class Stop(Exception):
         pass
