@@ -153,15 +153,16 @@ def sample_scene(
     processes: Processes | None = None,
     progress: Progress | None = None,
     store_bytes: int = 1 << 30,
+    views: SceneViews | None = None,
 ) -> SceneLatents:
     """Structure, shape and texture latents of all chunks.
 
     folder: for checkpoints; a run that was interrupted goes on from there, and gives what it would have given. restart:
-    forget them. processes: who else works on it. Raises InputError where nothing is occupied.
+    forget them. processes: who else works on it. views: of `encode_views`, where they are there already. Raises InputError where nothing is occupied.
     """
     options, processes = options or SampleOptions(), processes or Processes()
     settings = family.settings(options.samplers)
-    views = encode_views(family, plan, progress=progress)
+    views = encode_views(family, plan, progress=progress) if views is None else views
     decided = {
         "options": {**vars(options), "samplers": {k: vars(v) for k, v in settings.items()}, "batch": None},
         "layout": plan.layout.to_json(),

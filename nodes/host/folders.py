@@ -9,6 +9,7 @@ import folder_paths
 
 from ...scene.errors import InputError
 from .base import SPARSEGEN_FOLDER, TRELLIS2_FOLDER, WEIGHT_SUFFIXES
+from .scenes import register_genrecon_folder
 
 
 def register_folders() -> None:
@@ -17,6 +18,7 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         paths, suffixes = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (paths, set(suffixes) | wanted)
+    register_genrecon_folder()
 
 
 def weight_files(folder: str) -> list[str]:
