@@ -5,8 +5,10 @@ from .examples import ExamplePicture
 from .flux_occlusion import FluxSigmas, OcclusionConditioning, OcclusionLoraLoader
 from .genrecon import ChunkSampler, GenReconLoader, SceneBake, SceneCondition, SceneDecode
 from .host.routes import register_routes
+from .layout import LoadScene, OcclusionControlRender, SaveScene
 from .layout_editor import LayoutEditor
 from .mesh_files import GLBBake, LoadMesh
+from .mesh_finish import MeshFinish
 from .overlay import ProjectionGridOverlay
 from .projection import ProjectionConditionerNative
 from .relaxflow import AttentionLogitBlur, CombinePriors, DualBranchGuiderNode, VisibilityMaskNode
@@ -62,6 +64,10 @@ NODES = [
     ChunkSampler,
     SceneDecode,
     SceneBake,
+    MeshFinish,
+    LoadScene,
+    SaveScene,
+    OcclusionControlRender,
 ]
 
 
@@ -69,7 +75,7 @@ class SightlineExtension(host.ComfyExtension):
     """All nodes of this pack."""
 
     async def on_load(self) -> None:
-        """Register the model folders and the editor's routes, and say in one line what was found; no network, no heavy imports."""
+        """Register model folders and routes and say in one line what was found; no network, no heavy imports."""
         host.register_folders()
         register_routes()
         host.log.info(startup_line(len(NODES)))
