@@ -1,0 +1,151 @@
+// Built from web_src/ of ComfyUI-Sightline (Apache-2.0). Do not edit: change the sources and build.
+
+// src/host/entry.ts
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+var NODE = "SightlineLayoutEditor";
+var SIZE = [540, 760];
+var MIN_HEIGHT = 520;
+var TEST = new URLSearchParams(location.search).has("sightline_test");
+var base = new URL("./", import.meta.url);
+var module = null;
+var texts = null;
+var editors = /* @__PURE__ */ new Map();
+function load() {
+  const url = new URL("./lib/editor.mjs", base).href;
+  globalThis.__sightlineBase = new URL("./lib/editor.mjs", base).href;
+  module ??= import(url).catch(async () => {
+    const source = await (await fetch(url)).text();
+    return import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  });
+  return module;
+}
+var locale = () => String(app.extensionManager?.setting?.get?.("Comfy.Locale") ?? app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en");
+function translations() {
+  texts ??= api.fetchApi("/i18n").then((answer) => answer.json()).then((all) => all?.[locale()]?.sightline?.editor ?? {}).catch(() => ({}));
+  return texts;
+}
+function hostOf(node, widget, words) {
+  return {
+    nodeId: () => String(node.id),
+    getText: () => String(widget.value ?? ""),
+    setText: (text) => {
+      widget.value = text;
+      widget.callback?.(text);
+      node.graph?.setDirtyCanvas?.(true, true);
+    },
+    captureUndo: () => {
+      const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+      (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
+    },
+    locale: locale(),
+    translate: (key) => words[key],
+    post: (path, body, headers = {}) => api.fetchApi(path, { method: "POST", body, headers }),
+    get: (path) => api.fetchApi(path),
+    upload: async (file) => {
+      const body = new FormData();
+      body.append("image", file);
+      body.append("subfolder", "sightline");
+      body.append("type", "input");
+      const answer = await api.fetchApi("/upload/image", { method: "POST", body });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const { name, subfolder } = await answer.json();
+      return { kind: "input", name, subfolder };
+    },
+    fileUrl: (ref) => api.apiURL(`/view?${new URLSearchParams({ filename: ref.name, subfolder: ref.subfolder ?? "", type: ref.kind })}`),
+    getSetting: (id) => app.extensionManager?.setting?.get?.(id),
+    setSetting: (id, value) => app.extensionManager?.setting?.set?.(id, value),
+    toast: (detail) => app.extensionManager?.toast?.add?.({ severity: "info", summary: "Sightline", detail, life: 6e3 }),
+    graphScale: () => app.canvas?.ds?.scale ?? 1
+  };
+}
+function attach(node) {
+  const widget = node.widgets?.find((w) => w.name === "scene");
+  if (!widget || editors.has(node)) return;
+  widget.hidden = true;
+  widget.options = { ...widget.options, hidden: true };
+  widget.computeSize = () => [0, -4];
+  const holder = document.createElement("div");
+  holder.style.cssText = "width:100%;height:100%;min-height:0";
+  node.addDOMWidget("layout", "sightline_layout", holder, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => MIN_HEIGHT,
+    getValue: () => "",
+    setValue: () => {
+    }
+  });
+  const state = { editor: null, alive: true };
+  editors.set(node, state);
+  widget.serializeValue = () => {
+    state.editor?.store.settle();
+    return state.editor ? state.editor.store.runText() : widget.value;
+  };
+  const start = async () => {
+    const [{ createEditor }, words] = await Promise.all([load(), translations()]);
+    if (!state.alive) return;
+    const { root, editor } = createEditor(hostOf(node, widget, words));
+    state.editor = editor;
+    holder.replaceChildren(root);
+  };
+  void start();
+  const before = node.onRemoved;
+  node.onRemoved = function(...all) {
+    state.alive = false;
+    editors.delete(node);
+    state.editor?.dispose();
+    holder.replaceChildren();
+    return before?.apply(this, all);
+  };
+  const configure = node.onConfigure;
+  node.onConfigure = function(...all) {
+    state.configured = true;
+    const result = configure?.apply(this, all);
+    state.editor?.load();
+    return result;
+  };
+  const added = node.onAdded;
+  node.onAdded = function(...all) {
+    const result = added?.apply(this, all);
+    if (!state.configured)
+      queueMicrotask(() => {
+        if (state.configured || !state.alive || !widget.value) return;
+        widget.value = "";
+        state.editor?.load();
+      });
+    return result;
+  };
+  if (node.size[0] < SIZE[0] || node.size[1] < SIZE[1]) node.setSize?.([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);
+}
+app.registerExtension({
+  name: "Sightline.LayoutEditor",
+  settings: [
+    {
+      id: "Sightline.LayoutEditor.Keys",
+      name: "Keys",
+      category: ["Sightline", "3D Layout Editor", "Keys"],
+      type: "combo",
+      defaultValue: "grs",
+      options: [{ value: "grs", text: "Blender (G R S)" }, { value: "wer", text: "three.js (W E R)" }]
+    }
+  ],
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) attach(node);
+  },
+  setup() {
+    api.addEventListener("executed", ({ detail }) => {
+      const images = detail?.output?.images;
+      if (!images?.length) return;
+      const image = images[images.length - 1];
+      const url = api.apiURL(`/view?${new URLSearchParams({ filename: image.filename, subfolder: image.subfolder ?? "", type: image.type ?? "output" })}`);
+      const from = String(detail.display_node ?? detail.node).split(":").pop();
+      for (const [node, state] of editors) if (String(node.id) !== from) state.editor?.generated(url);
+    });
+  }
+});
+if (TEST)
+  window.__sightline = {
+    load,
+    editor: (id) => [...editors].find(([node]) => String(node.id) === String(id))?.[1].editor ?? null,
+    editors
+  };
