@@ -267,14 +267,13 @@ def blur_matrix(length: int, sigma: float, padding: str = "zero") -> Tensor:
     """[L, L] float64, the blur of one axis written out: row i holds what token i takes from every token."""
     matrix = torch.zeros(length, length, dtype=torch.float64)
     taps = gaussian_taps(sigma).double()
-    radius = taps.shape[0] // 2
+    rows = torch.arange(length)
     for tap in range(taps.shape[0]):
-        for row in range(length):
-            column = row + tap - radius
-            if padding in ("reflect", "replicate"):
-                column = int(_source(torch.tensor(column), length, padding))
-            if 0 <= column < length:
-                matrix[row, column] += taps[tap]
+        columns = rows + tap - taps.shape[0] // 2
+        if padding in ("reflect", "replicate"):
+            columns = _source(columns, length, padding)
+        inside = (columns >= 0) & (columns < length)
+        matrix[rows[inside], columns[inside]] += taps[tap]
     return matrix / matrix.sum(1, keepdim=True) if padding == "renormalised" else matrix
 
 

@@ -36,7 +36,7 @@ class VisibilitySettings:
             raise InputError(f"`resolution` is {self.resolution}; at least 1 is needed.")
 
 
-AS_RELEASED = VisibilitySettings(centered=False)
+DEFAULT, AS_RELEASED = VisibilitySettings(), VisibilitySettings(centered=False)
 
 
 def grid_points(coords: Tensor, settings: VisibilitySettings) -> Tensor:
@@ -162,44 +162,55 @@ class Placement:
 
 
 def visibility_from_camera(
-    coords: Tensor,
+    coords: Tensor | None,
     camera: Cameras,
     *,
     placement: Placement | None = None,
     depth: Tensor | None = None,
     in_front: Tensor | None = None,
     selected: Tensor | None = None,
-    settings: VisibilitySettings = VisibilitySettings(),
+    surface: Tensor | None = None,
+    settings: VisibilitySettings = DEFAULT,
 ) -> Tensor:
     """Visibility [N] float32 of the voxels of one object from one camera; 1 is seen.
 
-    coords: [N, 3] or [N, 4] (item first) integers. camera: one camera, its world that of `placement` (default: the
-    object's cube itself, Z up). depth: [H, W] measured depth along the view axis in world units, as large as the
-    camera's picture; it replaces the voxels' own depth buffer, pixels that are not positive and finite hide nothing.
-    in_front: [H, W] depth of other things that hide the object (see `boxes_depth`). selected: [H, W] mask of the
-    object.
-    Raises InputError for several cameras and maps of another size.
+    coords: [N, 3] or [N, 4] (item first) integers; None: every cell of the grid, x-major, so that space that is seen to
+    be empty counts as seen. camera: one camera, its world that of `placement` (default: the object's cube itself).
+    depth: [H, W] measured depth along the view axis in world units, as large as the camera's picture; it replaces the
+    depth buffer of the voxels `surface` (default `coords`), pixels that are not positive and finite hide nothing.
+    in_front: [H, W] depth of other things that hide the object (see `boxes_depth`). selected: [H, W], multiplies the
+    result (0 where an occluder stands). Raises InputError for several cameras and maps of another size.
     """
     if len(camera) != 1:
         raise InputError(f"There are {len(camera)} cameras; the visibility mask wants the one that took the picture.")
-    height, width = camera.height, camera.width
+    camera, height, width = camera.to("cpu"), camera.height, camera.width
     for name, value in (("depth", depth), ("in_front", in_front)):
         if value is not None and tuple(value.shape) != (height, width):
             raise InputError(f"`{name}` is {list(value.shape)}; the camera's picture is {height} x {width}.")
     placement = placement or Placement.identity()
-    points = placement.to_world(grid_points(coords[:, -3:].cpu(), settings))
-    xy, z = (value[0] for value in camera.to("cpu").project(points))
     voxel = float(placement.scale.max()) / settings.resolution
     focal = float((camera.intrinsics[0, 0, 0] + camera.intrinsics[0, 1, 1]) / 2)
-    middle = float(camera.to("cpu").project(placement.center.float()[None])[1][0, 0])
-    kernel = _kernel(settings.dilate * voxel * focal / middle if middle >= 1e-3 else 1.0)
+    middle = float(camera.project(placement.center.float()[None])[1][0, 0])
+
+    def seen(voxels: Tensor) -> tuple[Tensor, Tensor]:
+        xy, z = camera.project(placement.to_world(grid_points(voxels[:, -3:].cpu(), settings)))
+        return xy[0], z[0]
+
     if depth is not None:
-        surface = torch.where(depth.isfinite() & (depth > 0), depth.float(), torch.inf).cpu()
+        near = torch.where(depth.isfinite() & (depth > 0), depth.float(), torch.inf).cpu()
     else:
+        shell = coords if surface is None else surface
+        if shell is None or len(shell) == 0:
+            raise InputError("There are no voxels to test for visibility; sample the structure first.")
+        xy, z = seen(shell)
         inside = (z > 1e-4) & (xy >= 0).all(1) & (xy[:, 0] <= width - 1) & (xy[:, 1] <= height - 1)
-        surface = depth_buffer(xy[inside].floor().long(), z[inside], height, width, kernel)
+        kernel = _kernel(settings.dilate * voxel * focal / middle if middle >= 1e-3 else 1.0)
+        near = depth_buffer(xy[inside].floor().long(), z[inside], height, width, kernel)
     if in_front is not None:
-        surface = torch.minimum(surface, in_front.to(surface))
+        near = torch.minimum(near, in_front.to(near))
+    if coords is None:
+        coords = torch.cartesian_prod(*[torch.arange(settings.resolution)] * 3)
+    xy, z = seen(coords)
     return soft_visibility(
         xy,
         z,
@@ -207,9 +218,27 @@ def visibility_from_camera(
         width,
         tolerance=max(settings.tolerance * voxel, 1e-6),
         falloff=settings.falloff,
-        surface=surface,
+        surface=near,
         selected=None if selected is None else selected_pixels(selected, height, width)[0],
     )
+
+
+def mask_on_grid(mask: Tensor, resolution: int) -> Tensor:
+    """A mask [R, R, R] on another grid: the mean over a coarser cell, the nearest for a finer one."""
+    if mask.ndim != 3 or len(set(mask.shape)) != 1:
+        raise InputError(f"The visibility mask is {list(mask.shape)}; a cube [R, R, R] would work.")
+    size = mask.shape[0]
+    if size == resolution:
+        return mask
+    if size % resolution == 0:
+        return F.avg_pool3d(mask[None, None].float(), size // resolution)[0, 0]
+    return F.interpolate(mask[None, None].float(), (resolution,) * 3, mode="nearest")[0, 0]
+
+
+def mask_of_voxels(mask: Tensor, coords: Tensor, resolution: int) -> Tensor:
+    """The mask [N] of voxels [N, 3] of a grid of so many voxels per axis, read from a mask [R, R, R]."""
+    at = ((coords[:, -3:].cpu().float() + 0.5) / resolution * mask.shape[0]).long().clamp(0, mask.shape[0] - 1)
+    return mask[at[:, 0], at[:, 1], at[:, 2]]
 
 
 def boxes_depth(camera: Cameras, boxes: list[Placement]) -> Tensor:

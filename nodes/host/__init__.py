@@ -4,6 +4,7 @@ No other part of `nodes/` imports a module of ComfyUI. What the host has is look
 version. Nothing here computes.
 """
 
+from .attention import VisibilityType, blur_attention, combine_priors, dual_branch_guider, mask_for
 from .base import (
     CAMERA_SIZE,
     CATEGORY,
@@ -111,4 +112,9 @@ __all__ = [
     "read_sparse_latent",
     "sparse_latent",
     "structure_latent",
+    "VisibilityType",
+    "blur_attention",
+    "combine_priors",
+    "dual_branch_guider",
+    "mask_for",
 ]

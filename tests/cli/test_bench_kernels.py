@@ -12,6 +12,8 @@ TOY = {
     "naf": dict(side=32, cells=16, points=80),
     "dual_grid": dict(resolution=20),
     "dit_block": dict(width=128, side=3),
+    "logit_blur_1": dict(queries=20, keys=33),
+    "logit_blur_3": dict(queries=20, keys=99),
 }
 FOREIGN = ("core", "spconv", "whole grid")
 
