@@ -92,3 +92,14 @@ class CubeFrame:
         """[P, 3] into the cube, float32."""
         x, y, z = ((points.double() - points.new_tensor(self.center, dtype=torch.float64)) * self.scale).unbind(-1)
         return torch.stack([x, -z, y], -1).float()
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """The frame of a mesh that lies in the cube [-0.5, 0.5]^3 of its latents already, as Pixal3D's view frame does."""
+
+    def apply(self, points: Tensor) -> Tensor:
+        """[P, 3], float32; raises InputError for points outside of the cube."""
+        if float(points.abs().max()) > 0.5:
+            raise InputError(f"The mesh reaches {float(points.abs().max()):.3g}; the cube ends at 0.5: scale it down.")
+        return points.float()

@@ -12,7 +12,7 @@ from ...kernels.mesh_to_grid import mesh_to_grid
 from ...kernels.surface_sampling import sample_texture, surface_points
 from ...scene.errors import InputError
 from ...scene.sparse import SparseTensor
-from ...scene.surfaces import CubeFrame, Surface
+from ...scene.surfaces import CubeFrame, InPlace, Surface
 from . import memory as planning
 from .cascade import Cascade
 from .sc_vae import Encoded
@@ -32,7 +32,7 @@ class MeshVoxels:
     intersected: Tensor
     attributes: Tensor
     resolution: int
-    frame: CubeFrame
+    frame: CubeFrame | InPlace
 
     @property
     def rows(self) -> Tensor:
@@ -40,14 +40,17 @@ class MeshVoxels:
         return F.pad(self.coords, (1, 0))
 
 
-def voxelize(surface: Surface, resolution: int, *, boundary_weight: float = 0.2) -> MeshVoxels:
+def voxelize(
+    surface: Surface, resolution: int, *, boundary_weight: float = 0.2, frame: CubeFrame | InPlace | None = None
+) -> MeshVoxels:
     """The dual grid of a mesh at `resolution` and its material at every dual vertex.
 
     The material is that of the surface point nearest to the dual vertex, among the triangles in the voxel; textures are
-    read from the pyramid level whose texels are as large there as the voxel. Raises InputError for unusable meshes.
+    read from the pyramid level whose texels are as large there as the voxel. frame: how the mesh is put into the cube,
+    by default as large as fits. Raises InputError for unusable meshes.
     Source: TRELLIS.2, texturing pipeline and voxelization of PBR materials.
     """
-    frame = CubeFrame.of(surface.vertices)
+    frame = CubeFrame.of(surface.vertices) if frame is None else frame
     vertices = frame.apply(surface.vertices)
     grid = mesh_to_grid(
         vertices, surface.faces, resolution, face_weight=1.0, boundary_weight=boundary_weight, regularization=1e-2
