@@ -11,12 +11,17 @@ from ...scene.errors import InputError
 def run(args: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit code."""
     from .fit import fit, try_run
+    from .networks import write_family
     from .recipe import CONFIGS, read_recipe
 
     if args.list:
         print("\n".join(sorted(path.stem for path in CONFIGS.glob("*.yaml"))))
         return 0
     recipe = read_recipe(args.config, args.set)
+    if args.export:
+        pipeline = write_family(Path(args.export), Path(args.out or ""), recipe)
+        print(f"{pipeline}: the embedded family with this flow in it")
+        return 0
     if not args.data:
         raise InputError("--data is missing; give a folder with dataset.json, or the roots as JSON.")
     if args.threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ...models.trellis2.cascade import read_pipeline
 from ...models.trellis2.checkpoint import CLASSES, COMPUTED
-from ...models.trellis2.family import embedded_family, find_encoder
+from ...models.trellis2.family import EMBEDDED_FOLDER, embedded_family, find_encoder
 from ...models.trellis2.safetensors_file import SafetensorsFile
 from ...scene.errors import InputError
 from .recipe import Recipe
@@ -34,12 +36,47 @@ def build_networks(recipe: Recipe) -> dict[str, nn.Module]:
         if name in recipe.start_from:
             if not recipe.start_from[name]:
                 raise InputError(f"`start_from.{name}` names no file; --set start_from.{name}=FILE.safetensors.")
-            continue_from(network, recipe.start_from[name])
+            source = recipe.start_from[name]
+            continue_from(network, embedded_file(recipe.stage) if source == "embedded" else source)
         found[name] = network
     foreign = sorted(set(recipe.start_from) - set(found))
     if foreign:
         raise InputError(f"`start_from` names {', '.join(foreign)}; this stage trains {', '.join(found)}.")
     return found
+
+
+ROLES = {  # stage of a flow -> its role in the embedded family
+    "structure_flow": "sparse_structure_flow_model",
+    "shape_flow": "shape_slat_flow_model_512",
+    "texture_flow": "tex_slat_flow_model_512",
+}
+
+
+def embedded_file(stage: str) -> Path:
+    """The embedded weights of a flow; raises InputError for stages that the family has no network of."""
+    if stage not in ROLES:
+        raise InputError(f"`start_from` is embedded, but {stage} has no embedded weights; {', '.join(ROLES)} have.")
+    return EMBEDDED_FOLDER / (read_pipeline(EMBEDDED_FOLDER)[1]["models"][ROLES[stage]] + ".safetensors")
+
+
+def write_family(folder: Path, run: Path, recipe: Recipe) -> Path:
+    """A copy of the embedded family with the flow that a run trained in its place; returns its pipeline.json.
+
+    Raises InputError where the folder exists, and for a run of another stage or one that has not written its networks.
+    """
+    trained = run / "ckpts" / f"{recipe.name}_denoiser"
+    if recipe.stage not in ROLES or not trained.with_suffix(".safetensors").is_file():
+        raise InputError(f"{run} holds no trained flow of {recipe.name}; train it first.")
+    if folder.exists():
+        raise InputError(f"{folder} exists already; choose a new folder.")
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(EMBEDDED_FOLDER, partial)
+    stem = partial / read_pipeline(partial)[1]["models"][ROLES[recipe.stage]]
+    for suffix in (".json", ".safetensors"):
+        shutil.copyfile(trained.with_suffix(suffix), stem.with_suffix(suffix))
+    partial.rename(folder)
+    return folder / "pipeline.json"
 
 
 def start_weights(network: nn.Module, given: Mapping[str, Any]) -> None:

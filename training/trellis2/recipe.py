@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...models.trellis2.cascade import Normalization
+from ...models.trellis2.cascade import CascadeConfig, Normalization, read_pipeline
 from ...models.trellis2.checkpoint import CLASSES
+from ...models.trellis2.family import EMBEDDED_FOLDER
 from ...models.trellis2.published_latents import SHAPE_NORMALIZATION, TEXTURE_NORMALIZATION
 from ...scene.errors import InputError
 from ..options import check_names, read_options, section
@@ -31,8 +32,8 @@ class DataOptions:
     resolution: voxels per axis of the dual grids or of the mesh that the latents decode to. image_size: pixels a side.
     crop: cut every picture to its object (TRELLIS.2); otherwise it is resized whole (Pixal3D). view_aligned: latents of
     the object as it stands in the view (Pixal3D). min_aesthetic_score: None takes objects without a score too.
-    max_tokens, max_voxels, max_faces: larger objects are left out. normalization: "published", "none", or
-    {mean: [...], std: [...]}; shape_normalization: of the shape latents a texture flow reads.
+    max_tokens, max_voxels, max_faces: larger objects are left out. normalization: "published",
+    "embedded", "none", or {mean: [...], std: [...]}; shape_normalization: of the shape latents a texture flow reads.
     """
 
     resolution: int = 512
@@ -111,7 +112,7 @@ class LossOptions:
 class Recipe:
     """networks: {"denoiser" | "encoder", "decoder": {"name": published class, "args": ...}}. batch_size: objects per
     process and step, in `splits` passes. precision: "no", "bf16" or "fp16". unconditional: share of the objects whose
-    condition is dropped. start_from: {network: weights file}, "" where a file must still be named."""
+    condition is dropped. start_from: {network: weights file, or "embedded"}, "" where a file must still be named."""
 
     name: str
     stage: str
@@ -164,13 +165,16 @@ class Recipe:
         value = getattr(self.data, which)
         if value in (None, "none"):
             return None
+        shape = which == "shape_normalization" or self.stage == "shape_flow"
         if value == "published":
-            shape = which == "shape_normalization" or self.stage == "shape_flow"
             return SHAPE_NORMALIZATION if shape else TEXTURE_NORMALIZATION
+        if value == "embedded":
+            config = CascadeConfig.from_args(read_pipeline(EMBEDDED_FOLDER)[1])
+            return config.shape_normalization if shape else config.tex_normalization
         try:
             return Normalization(tuple(map(float, value["mean"])), tuple(map(float, value["std"])))
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"`data.{which}` is {value!r}; published, none or {{mean, std}} would work.") from None
+            raise InputError(f"`data.{which}` is {value!r}; published, embedded, none or {{mean, std}} fit.") from None
 
     def to_dict(self) -> dict:
         return asdict(self)

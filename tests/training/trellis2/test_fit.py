@@ -132,8 +132,8 @@ def test_the_clip_follows_the_percentile():
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
 def test_published_recipes_can_be_read(name):
     recipe = read_recipe(name)
-    assert recipe.name == name and recipe.optimizer.lr in (1e-4, 2e-5, 1e-5)
-    assert recipe.projects == ("proj" in name) == recipe.data.view_aligned
+    assert recipe.name == name and recipe.optimizer.lr in (3e-4, 1e-4, 2e-5, 1e-5)
+    assert recipe.projects == ("proj" in name or "pixal3d" in name) == recipe.data.view_aligned
 
 
 def test_a_trial_writes_nothing(data, tmp_path):
