@@ -19,6 +19,7 @@ from .grid_sample import sample_voxels
 from .raster import rasterize
 from .surface_sampling import sample_texture
 from .uv.dilate import fill_gutter, nearest_written
+from .uv.patches import weld
 
 CHUNK = 1 << 19
 OUTSIDE = 1e-4  # how far uv may leave [0, 1] by rounding
@@ -146,23 +147,47 @@ def alpha_mode(alpha: Tensor, opaque: float = 0.95, share: float = 0.005) -> tup
     return ("MASK", 0.5) if between <= 0.5 * clear else ("BLEND", 0.5)
 
 
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+def vertex_normals(vertices: Tensor, faces: Tensor, facing: Tensor | None = None) -> Tensor:
     """Smooth normals [V, 3] float32: those of the faces around a place, weighted by their angles there.
 
-    Vertices at the same place share one (a seam stays smooth). Where nothing gives a direction: (0, 1, 0).
+    Vertices at the same place share one (a seam stays smooth). facing: [V, 3] directions that decide which side of a
+    face is its outside, for surfaces wound at random; zero where nothing is known. Where nothing gives a direction:
+    (0, 1, 0).
     """
-    place, number = torch.unique(vertices.float() + 0.0, dim=0, return_inverse=True)
-    corner = number[faces.long()]
-    shape = place.double()[corner]
+    welded, first = weld(vertices, faces)
+    corner = torch.from_numpy(welded).to(vertices.device)
+    place = vertices.float()[torch.from_numpy(first).to(vertices.device)]
+    if facing is not None:
+        sides = torch.zeros(len(place), 3, device=vertices.device)
+        sides.index_add_(0, corner.flatten(), facing.float()[faces.long().flatten()])
     total = torch.zeros(len(place), 3, dtype=torch.float64, device=vertices.device)
-    normal = F.normalize(torch.linalg.cross(shape[:, 1] - shape[:, 0], shape[:, 2] - shape[:, 0]), dim=1, eps=1e-30)
-    for i in range(3):
-        a, b = shape[:, (i + 1) % 3] - shape[:, i], shape[:, (i + 2) % 3] - shape[:, i]
-        cosine = (F.normalize(a, dim=1, eps=1e-30) * F.normalize(b, dim=1, eps=1e-30)).sum(1).clamp(-1, 1)
-        total.index_add_(0, corner[:, i], normal * cosine.acos()[:, None])
+    for part in corner.split(CHUNK):
+        shape = place.double()[part]
+        normal = torch.linalg.cross(shape[:, 1] - shape[:, 0], shape[:, 2] - shape[:, 0])
+        normal = F.normalize(normal, dim=1, eps=1e-30)
+        for i in range(3):
+            a, b = shape[:, (i + 1) % 3] - shape[:, i], shape[:, (i + 2) % 3] - shape[:, i]
+            cosine = (F.normalize(a, dim=1, eps=1e-30) * F.normalize(b, dim=1, eps=1e-30)).sum(1).clamp(-1, 1)
+            weight = cosine.acos()
+            if facing is not None:
+                weight = torch.where((normal * sides[part[:, i]]).sum(1) < 0, -weight, weight)
+            total.index_add_(0, part[:, i], normal * weight[:, None])
     length = total.norm(dim=1, keepdim=True)
     up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, device=total.device)
-    return torch.where(length > 1e-12, total / length.clamp(min=1e-30), up).float()[number]
+    smooth = torch.where(length > 1e-12, total / length.clamp(min=1e-30), up).float()
+    out = up.float().expand(len(vertices), 3).clone()
+    out[faces.long().flatten()] = smooth[corner.flatten()]
+    return out
+
+
+def seen_from(texels: Texels, face: Tensor, normals: Tensor, faces: Tensor, count: int) -> Tensor:
+    """Directions [count, 3] in which the vertices of another surface look: the sum of the normals [T, 3] of the texels
+    whose closest faces [T] they belong to. Zero where there are none."""
+    out = torch.zeros(count, 3, device=normals.device)
+    for rows in torch.arange(len(texels), device=normals.device).split(CHUNK):
+        for i in range(3):
+            out.index_add_(0, faces[face[rows], i].long(), normals[rows].float())
+    return out
 
 
 def to_linear(srgb: Tensor) -> Tensor:

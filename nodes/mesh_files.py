@@ -30,7 +30,7 @@ class LoadMesh(io.ComfyNode):
             search_aliases=["import mesh", "load glb", "load obj", "file to mesh", "3d file to mesh"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=[NONE, *mesh_folder.mesh_names()], default=NONE, upload=io.UploadType.model,
+                    "file", options=[NONE, *mesh_folder.mesh_names()], default=NONE,
                     tooltip="A .glb, .obj, .ply, .stl or .off file in the input folder; not used with `model_3d`.",
                 ),
                 io.File3DAny.Input(

@@ -20,6 +20,7 @@ from ..kernels.bake import (
     check_uv,
     find_texels,
     sample_attributes,
+    seen_from,
     surface_attributes,
     texture_image,
     vertex_normals,
@@ -158,6 +159,7 @@ def bake_part(
     vertices = part.vertices.float()
     points = texels.interpolate(vertices, part.faces)
     normals = vertex_normals(vertices, part.faces) if part.normals is None else part.normals.float()
+    own_normals = F.normalize(texels.interpolate(normals, part.faces), dim=1, eps=1e-30)
     wanted, found, values, far = None, None, None, 0
     if isinstance(colors, Part):
         check_surface(colors.vertices, colors.faces)
@@ -174,7 +176,9 @@ def bake_part(
             found = ClosestPoint(*reference)(points, callback=share(500, 650))
         points = found.points
         if normal_map:
-            smooth = vertex_normals(*reference)
+            # the reference may be wound at random, as raw decoder meshes are: the mesh says what is outside
+            facing = seen_from(texels, found.face, own_normals, reference[1], len(reference[0]))
+            smooth = vertex_normals(*reference, facing)
             wanted = Texels(texels.index, found.face, found.barycentric, size).interpolate(smooth, reference[1])
     del found
     if values is None:
@@ -186,7 +190,6 @@ def bake_part(
                 f" {colors.resolution}); connect the voxels that were decoded with this mesh."
             )
     values = values.clamp_(0, 1)
-    own_normals = F.normalize(texels.interpolate(normals, part.faces), dim=1, eps=1e-30)
     blocks = (vertices, part.faces) if reference is None else reference
     if photo is not None:
         camera = turn_cameras(photo.camera, "z_up", "y_up")
@@ -218,4 +221,5 @@ def bake_part(
         alpha_mode=mode,
         alpha_cutoff=cutoff,
     )
-    return Baked(replace(part, material=material, normals=normals, tangents=tangents), texels, far)
+    # colors of vertices would tint the texture, which holds them already
+    return Baked(replace(part, material=material, normals=normals, tangents=tangents, colors=None), texels, far)

@@ -41,16 +41,28 @@ def decode_mesh(data: bytes, kind: str) -> Part:
         raise MissingDependency("Meshes are read with trimesh; run `pip install trimesh`.") from None
     try:
         scene = trimesh.load(io.BytesIO(data), file_type=kind, process=False, force="scene")
-        pieces = [piece for piece in scene.dump() if len(getattr(piece, "faces", ()))]
+        placed = [scene.graph[node] for node in scene.graph.nodes_geometry]  # (transform, name of the mesh)
+        placed = [(t, scene.geometry[n]) for t, n in placed if len(getattr(scene.geometry[n], "faces", ()))]
+        pieces = [piece for _, piece in placed]
     except Exception as error:  # whatever a parser meets in a broken file
         text = " ".join(str(error).split())[:120]
         raise InputError(f"The {kind} file cannot be read ({type(error).__name__}: {text}); export it again.") from None
     if not pieces:
         raise InputError(f"The {kind} file holds no triangles; a mesh with faces would work.")
     counts = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
-    vertices = torch.from_numpy(np.concatenate([np.asarray(p.vertices, np.float32) for p in pieces]))
-    faces = torch.from_numpy(np.concatenate([np.asarray(p.faces, np.int64) + c for p, c in zip(pieces, counts)]))
+    vertices, faces = [], []
+    for (transform, piece), start in zip(placed, counts):
+        corners = np.asarray(piece.faces, np.int64) + start
+        # a mirroring transform turns faces inside out
+        faces.append(corners[:, ::-1] if np.linalg.det(transform[:3, :3]) < 0 else corners)
+        place = np.asarray(piece.vertices)
+        if not np.array_equal(transform, np.eye(4)):
+            place = place @ transform[:3, :3].T + transform[:3, 3]
+        vertices.append(place.astype(np.float32))
+    vertices, faces = torch.from_numpy(np.concatenate(vertices)), torch.from_numpy(np.concatenate(faces))
     material, uv = _shared_material(pieces)
+    if kind != "glb":  # what their materials name lies in other files
+        material = None
     return Part(vertices, faces, material or Material(metallic_factor=0.0), uv=uv, colors=_colors(pieces, kind))
 
 
@@ -90,7 +102,7 @@ def _shared_material(pieces) -> tuple[Material | None, Tensor | None]:
         roughness_factor=number("roughnessFactor", 1.0),
         alpha_mode=mode if mode in ("MASK", "BLEND") else "OPAQUE",
         alpha_cutoff=number("alphaCutoff", 0.5),
-        double_sided=bool(getattr(first, "doubleSided", True)),
+        double_sided=getattr(first, "doubleSided", None) is not False,
     )
     return material, uv
 
@@ -100,10 +112,22 @@ def _picture(image, mode: str) -> Tensor | None:
 
 
 def _colors(pieces, kind: str) -> Tensor | None:
-    if any(p.visual.kind != "vertex" for p in pieces):
-        return None
-    colors = torch.from_numpy(np.concatenate([np.asarray(p.visual.vertex_colors, np.float32) for p in pieces]) / 255)
+    found = []
+    for piece in pieces:
+        color = piece.visual.vertex_colors if piece.visual.kind == "vertex" else _attribute(piece, "color")
+        if color is None or len(color) != len(piece.vertices):
+            return None
+        color = np.asarray(color)
+        color = color.astype(np.float32) / (1.0 if color.dtype.kind == "f" else float(np.iinfo(color.dtype).max))
+        found.append(np.concatenate([color, np.ones_like(color[:, :1])], 1)[:, :4])
+    colors = torch.from_numpy(np.concatenate(found)).clamp(0, 1)
     if kind in ("ply", "obj", "off"):
         low = colors[:, :3]
         colors[:, :3] = torch.where(low <= 0.04045, low / 12.92, ((low + 0.055) / 1.055) ** 2.4)
     return colors
+
+
+def _attribute(piece, name: str):
+    """Vertex colors that a mesh has beside a material."""
+    held = getattr(piece.visual, "vertex_attributes", None)
+    return held[name] if held is not None and name in held else None
