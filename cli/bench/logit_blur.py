@@ -79,8 +79,9 @@ def _op(priors: int) -> Op:
             Contender(
                 "matrix of logits",
                 _materialised,
-                sizes=("S", "M", "L") if priors == 1 else ("S",),
-                note="the steps of the released code; over several priors it needs 10 GB at M and 20 GB at L: left out",
+                sizes=("S", "M") if priors == 1 else ("S",),
+                note="the steps of the released code; it needs 18 times its logits, "
+                + ("7 GB at L: left out" if priors == 1 else "10 GB at M and 20 GB at L: left out"),
             ),
             Contender("not blurred", _plain, same=False, note="what attention costs without a blur"),
         ),
