@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from ...scene.errors import MissingDependency
 from ..surface_sampling import closest_on_triangles
+from .clean import mend_flat
 from .relax import flip_edges, guarded, locked_vertices, slide
 from .topology import Array, Edges, areas
 
@@ -61,6 +62,8 @@ def decimate(
         return Decimated(vertices, faces, every, np.ones(len(vertices), bool), face, weights)
     tell(0, steps)
     now, thin, survivor = _collapse(vertices, faces, target, keep_border)
+    thin, kept = mend_flat(now, thin)
+    thin = thin[kept]
     tell(1, steps)
     locked = locked_vertices(now, thin)
     for done in range(passes):
@@ -74,6 +77,8 @@ def decimate(
         place[locked] = now[locked]
         now = guarded(now, thin, place)
         thin, _ = flip_edges(now, thin)
+        thin, kept = mend_flat(now, thin)
+        thin = thin[kept]
     else:
         _, face, weights = nearest_on_surface(now, vertices, faces)
     tell(steps, steps)
@@ -83,6 +88,17 @@ def decimate(
         fixed[edges.ends[edges.count == 1]] = True
         fixed &= (now == vertices[survivor]).all(1)
     return Decimated(now, thin, survivor, fixed, face, weights)
+
+
+def _remaining(count: int, faces: Array, collapses: Array) -> Array:
+    """Which of `count` vertices still have a face after collapses [C, 2] (kept, gone)."""
+    into = np.arange(count)
+    into[collapses[:, 1]] = collapses[:, 0]
+    while not np.array_equal(into[into], into):
+        into = into[into]
+    moved = into[faces]
+    whole = (moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 2] != moved[:, 0])
+    return np.unique(moved[whole])
 
 
 def _collapse(vertices: Array, faces: Array, target: int, keep_border: bool) -> tuple[Array, Array, Array]:
@@ -97,15 +113,16 @@ def _collapse(vertices: Array, faces: Array, target: int, keep_border: bool) -> 
     middle = (vertices.min(0) + vertices.max(0)) / 2
     now, thin, survivor = (vertices - middle) * scale, faces.astype(np.int32), np.arange(len(vertices))
     for eager in EAGERNESS:
-        count = len(now)
+        before, before_faces = now, thin
         now, thin, gone = simplify(
             now, thin, target_count=int(target), agg=eager, return_collapses=True, preserve_border=keep_border
         )
-        left = np.ones(count, bool)
-        left[gone[:, 1]] = False
+        left = np.setdiff1d(np.arange(len(before)), gone[:, 1], assume_unique=True)
+        if len(left) != len(now):  # vertices whose last face is gone are dropped too
+            left = _remaining(len(before), before_faces, gone)
+        if len(left) != len(now):  # and duplicate faces: by place, which is nearly as good
+            left = cKDTree(before).query(now)[1]
         survivor = survivor[left]
-        if len(survivor) != len(now):  # vertices without a face
-            raise RuntimeError("fast-simplification returned other vertices than its collapses leave")
         if len(thin) <= target:
             break
     thin = np.asarray(thin, np.int64)
