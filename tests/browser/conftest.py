@@ -63,3 +63,45 @@ def editor(chromium, server):
         assert not errors, "\n".join(errors)
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def layout_pages(chromium, server):
+    """Pages with the 3D layout editor, opened once each: call it with True for Nodes 2.0."""
+    from contextlib import ExitStack
+
+    from layout_page import opened
+
+    pages = {}
+    with ExitStack() as stack:
+
+        def page(nodes2: bool):
+            if nodes2 not in pages:
+                pages[nodes2] = stack.enter_context(opened(chromium, server, nodes2=nodes2))
+            return pages[nodes2]
+
+        yield page
+
+
+@pytest.fixture
+def classic(layout_pages):
+    """The layout editor with classic nodes; the test fails on errors of the page that name our files."""
+    page = layout_pages(False)
+    page.errors.clear()
+    yield page
+    assert not page.errors, "\n".join(page.errors)
+
+
+@pytest.fixture
+def nodes2(layout_pages):
+    """The same in Nodes 2.0."""
+    page = layout_pages(True)
+    page.errors.clear()
+    yield page
+    assert not page.errors, "\n".join(page.errors)
+
+
+@pytest.fixture(params=["classic", "nodes2"])
+def both(request):
+    """One after the other."""
+    return request.getfixturevalue(request.param)

@@ -64,13 +64,13 @@ var main_default = {
       "exact.missing": "This server has no exact preview.",
       "example.backyard": "Backyard",
       "example.desk": "Desk",
-      "example.dining_table": "Dining table",
+      "example.dining-table": "Dining table",
       "example.mars": "Mars",
       "example.verandah": "Verandah",
       "field.range": "Between {low} and {high}",
       "file.large": "{name} is too large to open here.",
       "file.noImage": "{name} is not a picture.",
-      "file.unsupported": "{name} cannot be opened here. Scenes come as .json, SeeThrough3D .pkl or .glb.",
+      "file.unsupported": "{name} cannot be opened here. Scenes come as .json, SeeThrough3D .pkl, .glb or .csv.",
       "file.upload": "{name} could not be uploaded.",
       "group.name": "Group {n}",
       "harmonise.apply": "Apply",
@@ -30792,7 +30792,7 @@ var ControlPicture = class {
 };
 
 // src/ui/files.ts
-var SERVER_READS = [".pkl", ".glb", ".gltf", ".json"];
+var READABLE = [".json", ".pkl", ".glb", ".gltf", ".csv"];
 var LIBRARY = "sightline/scenes/";
 var LARGEST = 64 * 1024 * 1024;
 var Files = class {
@@ -30827,7 +30827,7 @@ var Files = class {
   /** A file as a new scene: ours at once, others through the server, which reads them safely. */
   async open(file) {
     const ending = /\.[^.]+$/.exec(file.name.toLowerCase())?.[0] ?? "";
-    if (!SERVER_READS.includes(ending)) return this.say(this.t("file.unsupported", { name: file.name }));
+    if (!READABLE.includes(ending)) return this.say(this.t("file.unsupported", { name: file.name }));
     if (file.size > LARGEST) return this.say(this.t("file.large", { name: file.name }));
     if (ending === ".json") {
       const text = await file.text();
@@ -30835,7 +30835,7 @@ var Files = class {
         return this.actions.open(read2(text).scene);
       } catch (error2) {
         if (!(error2 instanceof SceneTextError)) throw error2;
-        if (!/subjects_data|"dims"/.test(text)) return this.refuse(error2.problems);
+        if (text.includes("sightline.scene")) return this.refuse(error2.problems);
       }
     }
     const body = new FormData();
@@ -30847,7 +30847,7 @@ var Files = class {
     for (const note of said.notes ?? []) this.say(note);
   }
   choose() {
-    this.pick(SERVER_READS.join(","), (file) => void this.open(file));
+    this.pick(READABLE.join(","), (file) => void this.open(file));
   }
   pick(accept, take) {
     const input = element("input", { type: "file", accept });
@@ -33899,6 +33899,7 @@ var hooks = {
   fullPrompt,
   PRESETS,
   canonicalText: (text) => toText(parse(text)),
+  promptOf: (text) => fullPrompt(parse(text)).text,
   runText: (text) => runText(parse(text)),
   warnings: (text) => warnings(parse(text)).map((p) => p.code),
   harmonise: (text, options) => Object.fromEntries(harmonise(parse(text), options)),

@@ -34,6 +34,7 @@ function problemsOf(text: string): { code: string; pointer: string }[] {
 export const hooks = {
   counters, peekGL, control, problemsOf, evaluate, canonical, fullPrompt, PRESETS,
   canonicalText: (text: string) => toText(parse(text)),
+  promptOf: (text: string) => fullPrompt(parse(text)).text,
   runText: (text: string) => runText(parse(text)),
   warnings: (text: string) => warnings(parse(text)).map((p) => p.code),
   harmonise: (text: string, options: Parameters<typeof harmonise>[1]) => Object.fromEntries(harmonise(parse(text), options)),

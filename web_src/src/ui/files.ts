@@ -7,7 +7,7 @@ import { element } from "./dom.ts";
 import type { Store } from "./store.ts";
 import type { Viewport } from "./viewport.ts";
 
-const SERVER_READS = [".pkl", ".glb", ".gltf", ".json"];
+const READABLE = [".json", ".pkl", ".glb", ".gltf", ".csv"];
 const LIBRARY = "sightline/scenes/";
 const LARGEST = 64 * 1024 * 1024;
 
@@ -37,7 +37,7 @@ export class Files {
   /** A file as a new scene: ours at once, others through the server, which reads them safely. */
   async open(file: File): Promise<void> {
     const ending = /\.[^.]+$/.exec(file.name.toLowerCase())?.[0] ?? "";
-    if (!SERVER_READS.includes(ending)) return this.say(this.t("file.unsupported", { name: file.name }));
+    if (!READABLE.includes(ending)) return this.say(this.t("file.unsupported", { name: file.name }));
     if (file.size > LARGEST) return this.say(this.t("file.large", { name: file.name }));
     if (ending === ".json") {
       const text = await file.text();
@@ -45,7 +45,7 @@ export class Files {
         return this.actions.open(read(text).scene);
       } catch (error) {
         if (!(error instanceof SceneTextError)) throw error;
-        if (!/subjects_data|"dims"/.test(text)) return this.refuse(error.problems);
+        if (text.includes("sightline.scene")) return this.refuse(error.problems); // else another program's JSON
       }
     }
     const body = new FormData();
@@ -58,7 +58,7 @@ export class Files {
   }
 
   choose(): void {
-    this.pick(SERVER_READS.join(","), (file) => void this.open(file));
+    this.pick(READABLE.join(","), (file) => void this.open(file));
   }
   private pick(accept: string, take: (file: File) => void): void {
     const input = element("input", { type: "file", accept });
