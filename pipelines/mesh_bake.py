@@ -26,6 +26,7 @@ from ..kernels.bake import (
     vertex_normals,
 )
 from ..kernels.mesh.closest_point import ClosestPoint
+from ..kernels.patience import patiently
 from ..kernels.tangents import encode_normals, vertex_tangents
 from ..kernels.uv.dilate import nearest_written
 from ..kernels.uv.unwrap import check_surface, check_texture_size, unwrap
@@ -153,18 +154,21 @@ def bake_part(
     def share(start: int, end: int) -> Progress:
         return lambda done, total: tell(start + (end - start) * done // max(total, 1), 1000)
 
+    def waiting(at: int, call: Callable, *given):
+        return patiently(lambda: call(*given), lambda: tell(at, 1000))
+
     texels = find_texels(part.uv, part.faces, size, progress=share(0, 100))
-    nearest = nearest_written(texels.mask)
+    nearest = waiting(100, nearest_written, texels.mask)
     tell(150, 1000)
     vertices = part.vertices.float()
     points = texels.interpolate(vertices, part.faces)
-    normals = vertex_normals(vertices, part.faces) if part.normals is None else part.normals.float()
+    normals = waiting(160, vertex_normals, vertices, part.faces) if part.normals is None else part.normals.float()
     own_normals = F.normalize(texels.interpolate(normals, part.faces), dim=1, eps=1e-30)
     wanted, found, values, far = None, None, None, 0
     if isinstance(colors, Part):
         check_surface(colors.vertices, colors.faces)
         own = colors.vertices.float(), colors.faces
-        found = ClosestPoint(*own)(points, callback=share(250, 500))
+        found = waiting(200, ClosestPoint, *own)(points, callback=share(250, 500))
         values = surface_attributes(colors, found.face, found.barycentric)
         same = reference is None
         reference = own if same else reference
@@ -173,12 +177,12 @@ def bake_part(
         reference = reference[0].float(), reference[1]
         check_surface(*reference)
         if found is None:
-            found = ClosestPoint(*reference)(points, callback=share(500, 650))
+            found = waiting(500, ClosestPoint, *reference)(points, callback=share(500, 640))
         points = found.points
         if normal_map:
             # the reference may be wound at random, as raw decoder meshes are: the mesh says what is outside
             facing = seen_from(texels, found.face, own_normals, reference[1], len(reference[0]))
-            smooth = vertex_normals(*reference, facing)
+            smooth = waiting(640, vertex_normals, *reference, facing)
             wanted = Texels(texels.index, found.face, found.barycentric, size).interpolate(smooth, reference[1])
     del found
     if values is None:
@@ -204,7 +208,7 @@ def bake_part(
     image = texture_image(texels, values, nearest)
     normal_texture = tangents = None
     if wanted is not None:
-        tangents = vertex_tangents(vertices, part.faces, part.uv, normals)
+        tangents = waiting(960, vertex_tangents, vertices, part.faces, part.uv, normals)
         tangent = texels.interpolate(tangents, part.faces)
         local = encode_normals(wanted, texels.interpolate(normals, part.faces), tangent)
         normal_texture = texture_image(texels, local, nearest)
