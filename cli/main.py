@@ -37,7 +37,7 @@ from ..scene.errors import InputError, Interrupted, MissingDependency
 
 COMMANDS = (
     "sparsegen", "pixal3d", "trellis2", "texture", "genrecon", "download", "train",
-    "finish", "bake", "bench", "selfcheck",
+    "relaxflow", "finish", "bake", "bench", "selfcheck",
 )  # fmt: skip
 
 
