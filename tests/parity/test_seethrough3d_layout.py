@@ -76,7 +76,9 @@ def test_linear_light(fixture, ledger):
 def test_linear_light_at_points(fixture, ledger):
     at = recorded(fixture, "oscr_linear_points_yx").astype(int)
     ours = linear(fixture)[at[:, 0], at[:, 1]]
-    ledger.close("layout.linear_points", ours, recorded(fixture, "oscr_linear_point_values"), atol=1.5e-3, fraction=0.85)
+    ledger.close(
+        "layout.linear_points", ours, recorded(fixture, "oscr_linear_point_values"), atol=1.5e-3, fraction=0.85
+    )
 
 
 def test_control_picture(fixture, ledger):
