@@ -16,6 +16,10 @@ python -m sightline train cascade --evaluate --objects 50                    mea
 python -m sightline train trellis2 --list                                    the recipes of TRELLIS.2 and Pixal3D
 python -m sightline train trellis2 --config NAME --data SET --tryrun         two steps, nothing written
 torchrun --nproc-per-node 8 -m sightline train trellis2 --config NAME --data SET --out run
+python -m sightline train trellis2 --config pixal3d-tiny-shape --out run --export DIR   the family with that flow
+
+python -m sightline train seethrough3d --config stage1 --data train.jsonl --flux FLUX.1-dev --out run --cache
+torchrun --nproc-per-node 2 -m sightline train seethrough3d --config stage1 --data train.jsonl --flux ... --out run
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ def add_parser(subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("system", choices=["sparsegen", "cascade", "trellis2"], help="what to train")
+    add("system", choices=["sparsegen", "cascade", "trellis2", "seethrough3d"], help="what to train")
     add("--config", default="tiny", metavar="NAME|FILE", help="recipe: tiny, spgen, or a YAML file (default: tiny)")
     add("--data", default=None, metavar="DIR", help="folder of the drawn views, or of the SRN dataset")
     add(
@@ -59,7 +63,9 @@ def add_parser(subparsers) -> None:
     add("--steps", type=int, default=None, help="cascade: steps of the stage's schedule (default: the stage's own)")
     add("--objects", type=int, default=None, metavar="N", help="cascade: how many to draw, measure or picture")
     add("--weights", default=None, metavar="DIR", help="cascade: the family to measure (default: the embedded one)")
-    add("--list", action="store_true", help="trellis2: name the recipes and stop")
+    add("--list", action="store_true", help="trellis2, seethrough3d: name the recipes and stop")
+    add("--flux", default=None, metavar="DIR", help="seethrough3d: a local FLUX.1-dev in diffusers' layout")
+    add("--cache", action="store_true", help="seethrough3d: encode the prompts of --data and stop")
     add("--tryrun", action="store_true", help="trellis2: two steps that write nothing")
     add("--search", action="append", default=[], metavar="DIR", help="trellis2: folder with DINOv3 and NAF; repeatable")
     add("--overwrite", action="store_true", help="replace an existing --export file")
@@ -69,10 +75,14 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Hand over to training."""
+    from ..pipelines.seethrough3d import load_flux
     from ..training.cascade import commands as cascade
+    from ..training.seethrough3d import commands as seethrough3d
     from ..training.sparsegen import commands as sparsegen
     from ..training.trellis2 import commands as trellis2
     from .progress import Progress
 
     args.progress_bar = Progress
+    if args.system == "seethrough3d":
+        return seethrough3d.run(args, load_flux)
     return {"sparsegen": sparsegen, "cascade": cascade, "trellis2": trellis2}[args.system].run(args)

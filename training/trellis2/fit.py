@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...scene.errors import InputError, MissingDependency
+from ...scene.errors import InputError
+from ..processes import STATE, accelerator_for, drawn_item, mixed_seed, save_state
 from ..run_log import RunLog
 from .averages import AdaptiveClip, MovingAverage
 from .folders import ObjectFolders
@@ -27,17 +27,7 @@ from .recipe import Recipe
 from .samples import write_samples
 from .stages import OBJECTIVES, Flow
 
-STATE = "state.pth"
 Callback = Callable[[int, int], None]
-
-
-def accelerator_for(recipe: Recipe) -> Any:
-    """The processes' group; raises MissingDependency without accelerate."""
-    try:
-        from accelerate import Accelerator
-    except ImportError:
-        raise MissingDependency("Training runs on accelerate; run `pip install accelerate`.") from None
-    return Accelerator(mixed_precision=recipe.precision, cpu=not torch.cuda.is_available())
 
 
 class Fit:
@@ -45,7 +35,7 @@ class Fit:
 
     def __init__(self, recipe: Recipe, data: ObjectFolders, *, search: list[Path] = (), accelerator: Any = None):
         self.recipe, self.data = recipe, data
-        self.accelerator = accelerator or accelerator_for(recipe)
+        self.accelerator = accelerator or accelerator_for(recipe.precision)
         torch.manual_seed(recipe.seed)
         networks = build_networks(recipe)
         self.networks = nn.ModuleDict(networks)
@@ -72,13 +62,8 @@ class Fit:
         passes, count = recipe.splits * self.accelerator.num_processes, recipe.batch_size // recipe.splits
         generator = torch.Generator().manual_seed(mixed_seed(recipe.seed, self.step, number))
         first = (self.step * passes + number) * count
-        return [self.data.draw(self._object(first + i), generator) for i in range(count)], generator
-
-    def _object(self, drawn: int) -> int:
-        """The object that is drawn as number `drawn` of the whole run: every epoch has an order of its own."""
-        epoch, place = divmod(drawn, len(self.data))
-        order = torch.Generator().manual_seed(mixed_seed(self.recipe.seed, epoch, -1))
-        return int(torch.randperm(len(self.data), generator=order)[place])
+        chosen = [drawn_item(first + i, len(self.data), recipe.seed) for i in range(count)]
+        return [self.data.draw(index, generator) for index in chosen], generator
 
     def advance(self) -> dict[str, float]:
         """One step; returns the loss terms (mean over all passes), their sum, the gradient's norm and the rate."""
@@ -128,12 +113,6 @@ class Fit:
         self.step = int(state["step"])
 
 
-def mixed_seed(seed: int, step: int, number: int) -> int:
-    """One seed out of three numbers, the same everywhere."""
-    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + (number + 1) * 0x94D049BB133111EB) % 2**64
-    return (value ^ (value >> 31)) % 2**63
-
-
 def fit(
     recipe: Recipe,
     data: str | Path,
@@ -150,7 +129,7 @@ def fit(
     sample pictures, and at the end the averaged networks as .json + .safetensors pairs in `out/ckpts`. callback(done,
     total) may raise to stop; the last written state stays. Raises InputError for unusable options, data and states.
     """
-    accelerator = accelerator_for(recipe)
+    accelerator = accelerator_for(recipe.precision)
     objects = ObjectFolders(data, recipe)
     if accelerator.is_main_process:
         tell(f"{len(objects)} objects ({'; '.join(objects.report)})")
@@ -188,13 +167,6 @@ def fit(
         write_networks(out / "ckpts", recipe, run.average.module)
     accelerator.wait_for_everyone()
     return out
-
-
-def save_state(state: dict, path: Path) -> None:
-    """Write a state under a temporary name and rename it, so that a killed run keeps its last one."""
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    os.replace(partial, path)
 
 
 def try_run(recipe: Recipe, data: str | Path, *, search: list[Path] = ()) -> dict[str, float]:
