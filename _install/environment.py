@@ -30,7 +30,7 @@ BESIDE_TORCH = {
     "kornia-rs": "kornia-rs",
 }
 PINNED_BY_COMFYUI = ("comfy-kitchen", "comfy-aimdo")  # require torch too, in the version the tree asks for
-TEST_TOOLS = ["pytest>=8", "hypothesis", "setuptools>=70.1", "trimesh", "diffusers"]
+TEST_TOOLS = ["pytest>=8", "hypothesis", "setuptools>=70.1", "trimesh", "diffusers", "accelerate"]
 
 
 def venv_python() -> Path:

@@ -23,10 +23,12 @@ def picture_path(name: str) -> Path:
 
 def taken_from(name: str) -> str:
     """From where a shipped picture was taken, in words."""
-    for table in sorted(FOLDER.glob("*.json")):
-        for entry in json.loads(table.read_text(encoding="utf-8")):
-            if entry["file"] == name:
-                return f"azimuth {entry['azimuth']:g}, elevation {entry['elevation']:g}, fov {entry['fov']:.4g}"
+    for table in sorted(FOLDER.glob("*_inputs.json")):
+        entries = json.loads(table.read_text(encoding="utf-8"))
+        entries = entries if isinstance(entries, dict) else {entry["file"]: entry for entry in entries}
+        if name in entries:
+            entry = entries[name]
+            return f"azimuth {entry['azimuth']:g}, elevation {entry['elevation']:g}, fov {entry['fov']:.4g}"
     return "camera unknown"
 
 
