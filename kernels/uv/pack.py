@@ -196,7 +196,7 @@ def _drop(outline, chart, count, uv, scale, cells, pad, turns, tick) -> _Placed 
     profiles = [_profiles(outline, chart, count, uv, low, size, scale, pad, turn) for turn in range(turns)]
     sky = np.zeros(cells, np.int32)
     offset, turned = np.zeros((count, 2)), np.zeros(count, np.int64)
-    order = np.argsort(-size.max(1), kind="stable")
+    order = np.argsort(-size.sum(1), kind="stable")
     limit = int(1.5 * cells)
     for number, c in enumerate(order):
         tick(number)
@@ -210,8 +210,8 @@ def _drop(outline, chart, count, uv, scale, cells, pad, turns, tick) -> _Placed 
             rest = (level - under).max(1)
             at = int(rest.argmin())
             y = int(rest[at])
-            # the lowest top first, then the least space lost below
-            score = y + int(over.max()) + float((y + under - level[at]).sum()) / w
+            # low down, and with little space lost below
+            score = y + float((y + under - level[at]).sum()) / w
             if best is None or score < best[0]:
                 best = (score, at, y, turn, over)
         if best is None or best[2] > limit:

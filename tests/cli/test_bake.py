@@ -77,3 +77,13 @@ def test_bad_input_leaves_nothing(ball, tmp_path, capsys, monkeypatch, options, 
     assert main(["bake", str(ball), "--unwrap", "box", *options]) == 2
     assert text in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {"ball.glb"}
+
+
+@pytest.mark.parametrize(("name", "case"), [("unwrap", dict(side=6)), ("bake", dict(side=6, resolution=24))])
+def test_our_contender_of_the_bench_runs(name, case):
+    pytest.importorskip("xatlas", reason="xatlas is not installed")
+    from sightline.cli import bench
+
+    op = bench.operations()[name]
+    found = op.contenders[0].prepare({"texture": 64, "padding": 2, "device": "cpu", **case})()
+    assert all(tensor.numel() and tensor.isfinite().all() for tensor in found.values())

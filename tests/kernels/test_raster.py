@@ -1,10 +1,15 @@
 """Pixels of triangles: the row spans against trying every pixel."""
 
+import sys
+import types
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightline.kernels import backends
 from sightline.kernels.raster import rasterize, rasterize_dense
 from sightline.scene.errors import InputError
 
@@ -77,3 +82,43 @@ def test_bad_triangles(bad):
 def test_a_picture_too_large():
     with pytest.raises(InputError, match="40000x4"):
         rasterize(torch.zeros(1, 3, 2), (4, 40000))
+
+
+def foreign(wrong: bool):
+    """A stand-in for nvdiffrast: clip space, corner weights u and v, face numbers from 1, first row at y = -1."""
+
+    class Torch(types.ModuleType):
+        class RasterizeCudaContext:
+            def __init__(self, device):
+                self.device = device
+
+        @staticmethod
+        def rasterize(context, place, triangles, resolution):
+            height, width = resolution
+            assert place.shape[0] == 1 and (place[..., 3] == 1).all() and place[..., 2].abs().max() <= 1
+            corners = (place[0, :, :2] + 1) * place.new_tensor([width / 2, height / 2])
+            near = -place[0, :, 2][triangles.long()]
+            face, weights = rasterize_dense(corners[triangles.long()], (height, width), near)
+            out = torch.cat([weights[..., :2], torch.zeros_like(weights[..., :1]), (face + 1)[..., None]], -1)
+            return (out.flip(0) if wrong else out)[None], None
+
+    package, inner = types.ModuleType("nvdiffrast"), Torch("nvdiffrast.torch")
+    package.torch = inner
+    return {"nvdiffrast": package, "nvdiffrast.torch": inner}
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_nvdiffrast_is_used_where_it_agrees(monkeypatch, wrong):
+    for name, module in foreign(wrong).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    given = backends.KNOWN["nvdiffrast"]
+    backends.register(replace(given, device="cpu"))
+    try:
+        assert backends.verdict("nvdiffrast").state == ("disagreed" if wrong else "agreed")
+        corners = (torch.rand(20, 1, 2) * 30 + torch.randn(20, 3, 2) * 4).double()
+        found, twin = rasterize(corners, (31, 29), backend="nvdiffrast"), rasterize_dense(corners, (31, 29))
+        clear = twin.weights.amin(-1) > 1e-3
+        assert torch.equal(found.face[clear], twin.face[clear]) and found.weights.dtype == torch.float64
+        assert (found.weights - twin.weights)[clear].abs().max() < 1e-3
+    finally:
+        backends.register(given)
