@@ -45,7 +45,7 @@ def _inputs(case: dict):
         frequency = 10000 ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
         angles.append((ids[:, axis, None].double() * frequency).repeat_interleave(2, dim=1))
     angle = torch.cat(angles, dim=1)
-    positions = (angle.cos().float().to(case["device"]), angle.sin().float().to(case["device"]))
+    positions = angle.cos().float().to(case["device"]), angle.sin().float().to(case["device"])
     x = torch.randn(1, text + image * image + side * side, width)
     vec, zero = torch.randn(2, 1, width)
     return block, [t.to(case["device"]) for t in (x, vec, zero)], positions, links, lora.to(case["device"])
@@ -55,11 +55,11 @@ def _ours(case):
     import torch
 
     from ...models.seethrough3d.blocks import Branch, single_block
-    from ...models.seethrough3d.diffusers_flux import DiffusersSingle, narrow, rotate
+    from ...models.seethrough3d.diffusers_flux import DiffusersSingle, narrow, rotary, rotate
     from ...models.seethrough3d.lora import Adapter
 
     block, (x, vec, zero), positions, links, lora = _inputs(case)
-    branch = Branch(links, (Adapter(lora),), zero, rotate, narrow, cache={})
+    branch, positions = Branch(links, (Adapter(lora),), zero, rotate, narrow, cache={}), rotary(*positions)
 
     def step():
         with torch.no_grad():
@@ -73,38 +73,44 @@ def _dense(kept: bool):
         import torch
         import torch.nn.functional as F
 
-        from ...kernels.split_attention import FORBIDDEN, dense_mask
-        from ...models.seethrough3d.diffusers_flux import rotate
+        from ...kernels.split_attention import FORBIDDEN
 
-        block, (x, vec, zero), positions, links, lora = _inputs(case)
+        block, (x, vec, zero), (cos, sin), links, lora = _inputs(case)
         base, attn = x.shape[1] - links.total, block.attn
-        region = torch.ones(1, x.shape[1], 1, device=x.device)
-        region[:, :base] = 0
 
         def build():
-            return torch.zeros(1, 1, x.shape[1], x.shape[1], device=x.device).masked_fill_(
-                ~dense_mask(links, base), FORBIDDEN
-            )
+            mask = torch.ones(x.shape[1], x.shape[1], device=x.device)
+            mask[:base] = 0
+            mask[base:, base:] = 0
+            mask = mask[None, None].repeat(len(x), 1, 1, 1)
+            mask[0, 0, base:, links.columns] = (~links.allowed[0][0]).float()
+            return mask * FORBIDDEN
+
+        def low(layer, y):  # over all tokens, of which only the condition's are not zero
+            region = torch.ones_like(y)
+            region[:, :base] = 0
+            return layer(region * y)
+
+        def rotate(y):
+            real, imaginary = y.reshape(*y.shape[:-1], -1, 2).unbind(-1)
+            return y.float() * cos + torch.stack([-imaginary, real], dim=-1).flatten(3).float() * sin
 
         stored = build() if kept else None
 
         def step():
             with torch.no_grad():
-                mask = stored if kept else build()
                 mods = [block.norm.linear(F.silu(v))[:, None].chunk(3, dim=-1) for v in (vec, zero)]
-                shift, scale, gate = (torch.where(region > 0, b, a) for a, b in zip(*mods))
-                h = block.norm.norm(x) * (1 + scale) + shift
-                masked = h * region  # the LoRA over all tokens, of which only the condition's are not zero
-                q, k, v = (
-                    (layer(h) + lora.layer("single", 0, name, 0)(masked))
-                    .unflatten(-1, (attn.heads, -1))
-                    .transpose(1, 2)
-                    for name, layer in zip("qkv", (attn.to_q, attn.to_k, attn.to_v))
-                )
-                q, k = rotate(attn.norm_q(q), positions), rotate(attn.norm_k(k), positions)
+                parts = zip((x[:, :base], x[:, base:]), mods)
+                h = torch.cat([block.norm.norm(y) * (1 + scale) + shift for y, (shift, scale, _) in parts], dim=1)
+                layers = zip("qkv", (attn.to_q, attn.to_k, attn.to_v))
+                q, k, v = (layer(h) + low(lora.layer("single", 0, name, 0), h) for name, layer in layers)
+                q, k, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (q, k, v))
+                q, k = rotate(attn.norm_q(q)), rotate(attn.norm_k(k))
+                mask = stored if kept else build()
                 rows = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-                mlp = block.act_mlp(block.proj_mlp(h))
-                return {"tokens": x + gate * block.proj_out(torch.cat([rows, mlp], dim=2))}
+                out = block.proj_out(torch.cat([rows, block.act_mlp(block.proj_mlp(h))], dim=2))
+                return {"tokens": torch.cat([x[:, :base] + mods[0][2] * out[:, :base],
+                                             x[:, base:] + mods[1][2] * out[:, base:]], dim=1)}  # fmt: skip
 
         return step
 

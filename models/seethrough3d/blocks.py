@@ -86,14 +86,21 @@ class Branch:
         """y [B, start (+ C), D] plus the LoRA's terms of the condition rows of x [B, start + C, D]."""
         if y.shape[1] == start:
             return y
-        terms, found, first = [], False, start
+        terms, first = [], start
         for size, adapter in zip(self.links.sizes, self.adapters):
             rows = slice(first, first + size)
             first += size
-            term = None if adapter is None else adapter.term(kind, block, name, x[:, rows])
-            found = found or term is not None
-            terms.append(y[:, rows] if term is None else y[:, rows] + term)
-        return torch.cat([y[:, :start], *terms], dim=1) if found else y
+            terms.append((rows, None if adapter is None else adapter.term(kind, block, name, x[:, rows])))
+        if all(term is None for _, term in terms):
+            return y
+        if torch.is_grad_enabled():
+            sums = [y[:, rows] if term is None else y[:, rows] + term for rows, term in terms]
+            return torch.cat([y[:, :start], *sums], dim=1)
+        # `y` is a layer's own output, which nobody else reads
+        for rows, term in terms:
+            if term is not None:
+                y[:, rows] += term
+        return y
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, positions: Any, first: bool) -> Tensor:
         """[B, H, L, d] of all rows, or (first block, cached) of text and image alone -> [B, rows of q, H d]."""
@@ -128,19 +135,32 @@ def _modulate(x: Tensor, mod: Modulation) -> Tensor:
     return torch.addcmul(mod.shift, x, 1 + mod.scale)
 
 
+def _add_product(x: Tensor, a: Tensor, b: Tensor, start: int, x2: Tensor, a2: Tensor, b2: Tensor) -> Tensor:
+    """x + a b for the rows before `start`, x2 + a2 b2 for the others, in one tensor; a and a2 are whole [B, L, D].
+
+    x and b are [B, 1, D] or whole; without gradients each part is written where it belongs.
+    """
+    parts = (x, a[:, :start], b), (x2, a2[:, start:], b2)
+    if torch.is_grad_enabled():
+        return torch.cat([torch.addcmul(*part) for part in parts], dim=1)
+    out = torch.empty_like(a)
+    torch.addcmul(*parts[0], out=out[:, :start])
+    torch.addcmul(*parts[1], out=out[:, start:])
+    return out
+
+
 def _by_region(x: Tensor, start: int, mod: Modulation, condition: Modulation) -> Tensor:
     """Modulate the rows before `start` and the condition rows from there on, each with its own."""
     if x.shape[1] == start:
         return _modulate(x, mod)
-    return torch.cat([_modulate(x[:, :start], mod), _modulate(x[:, start:], condition)], dim=1)
+    return _add_product(mod.shift, x, 1 + mod.scale, start, condition.shift, x, 1 + condition.scale)
 
 
 def _gated(x: Tensor, y: Tensor, start: int, gate: Tensor, condition: Tensor) -> Tensor:
     """x + gate y, by region."""
-    rows = torch.addcmul(x[:, :start], gate, y[:, :start])
     if x.shape[1] == start:
-        return rows
-    return torch.cat([rows, torch.addcmul(x[:, start:], condition, y[:, start:])], dim=1)
+        return torch.addcmul(x, gate, y)
+    return _add_product(x[:, :start], y, gate, start, x[:, start:], y, condition)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

@@ -92,17 +92,20 @@ class DiffusersSingle:
         return self.block.proj_out(torch.cat([attended, self.block.act_mlp(mlp)], dim=2))
 
 
-def rotate(x: Tensor, positions: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary embedding of x [B, H, L, d], neighbouring pairs, by (cos, sin) [L, d] as diffusers computes them."""
-    cos, sin = positions
-    real, imaginary = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([-imaginary, real], dim=-1).flatten(3)
-    return (x.float() * cos + turned * sin).to(x.dtype)
+def rotary(cos: Tensor, sin: Tensor) -> Tensor:
+    """diffusers' (cos, sin) [L, d], each value twice, as turns of neighbouring pairs: complex [L, d / 2]."""
+    return torch.complex(cos[:, ::2].contiguous(), sin[:, ::2].contiguous())
 
 
-def narrow(positions: tuple[Tensor, Tensor], start: int, length: int) -> tuple[Tensor, Tensor]:
-    """Some rows of (cos, sin)."""
-    return positions[0][start : start + length], positions[1][start : start + length]
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotary embedding of neighbouring pairs of x [B, H, L, d] by `rotary` positions, computed in float32."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * positions).flatten(3).to(x.dtype)
+
+
+def narrow(positions: Tensor, start: int, length: int) -> Tensor:
+    """Some rows of `rotary` positions."""
+    return positions[start : start + length]
 
 
 def transformer_shape(transformer: Any) -> LoraShape:
@@ -172,7 +175,7 @@ def velocity(
         tokens = torch.cat([torch.stack([row[i].tokens for row in rows]) for i in range(len(rows[0]))], dim=1)
         own["tokens"] = transformer.x_embedder(tokens.to(image.device, dtype))
         ids = [torch.zeros(text.shape[1], 3), image_ids(*grid), *(condition_ids(c.grid, grid) for c in rows[0])]
-        own["positions"] = transformer.pos_embed(torch.cat(ids).to(image.device, ids_dtype))
+        own["positions"] = rotary(*transformer.pos_embed(torch.cat(ids).to(image.device, ids_dtype)))
         own["vec"] = embed_time(transformer, torch.zeros_like(timestep), guidance, pooled)
     links, positions = own["links"], own["positions"]
     branch = Branch(links, chosen_adapters, own["vec"], rotate, narrow, attend, cache)

@@ -45,7 +45,11 @@ class Worker:
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # a busy machine; there is nothing left to lose
+            self.process.kill()
+            self.process.wait()
         self.log.close()
 
 

@@ -38,9 +38,10 @@ def flux_model(config, weights, dtypes=("float32", None)):
     )  # fmt: skip
     settings.set_inference_dtype(*(getattr(torch, name) if name else None for name in dtypes))
     model = settings.get_model({}, device="cpu")
-    copies = {name: value.clone() for name, value in weights.items()}  # the conversion writes into some
-    weights = comfy.model_detection.convert_diffusers_mmdit(copies)
-    model.diffusion_model.load_state_dict(settings.process_unet_state_dict(weights), strict=True)
+    if weights is not None:
+        copies = {name: value.clone() for name, value in weights.items()}  # the conversion writes into some
+        weights = comfy.model_detection.convert_diffusers_mmdit(copies)
+        model.diffusion_model.load_state_dict(settings.process_unet_state_dict(weights), strict=True)
     device = comfy.model_management.get_torch_device()
     return comfy.model_patcher.CoreModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
 
@@ -201,6 +202,13 @@ def case(name):
     return getattr(importlib.import_module("native_flux_cases"), name)()
 
 
+def files(models):
+    """The random FLUX of `native_flux_files.py` in core's model folders."""
+    module = importlib.import_module("native_flux_files")
+    module.write(Path(models))
+    return {"files": module.FILES}
+
+
 def main(tree, base):
     sys.path[:0] = [tree, str(Path(__file__).parent)]
     sys.modules["native_flux"] = sys.modules["__main__"]
@@ -211,7 +219,7 @@ def main(tree, base):
     import torch
 
     torch.set_num_threads(1)
-    functions = {"forward": forward, "pipeline": pipeline, "spans": spans, "case": case}
+    functions = {"forward": forward, "pipeline": pipeline, "spans": spans, "case": case, "files": files}
     print("ANSWER " + json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
