@@ -33185,6 +33185,7 @@ var Viewport = class {
     const { clientWidth: w, clientHeight: h } = this.root;
     if (w === this.width && h === this.height) return;
     [this.width, this.height] = [w, h];
+    this.look = palette(this.root);
     this.control.stale();
     this.invalidate();
   }
@@ -33703,6 +33704,7 @@ var Editor = class {
       this.problems = store.scene.objects.length ? warnings(store.scene, this.seen) : warnings(store.scene, this.seen).filter((p) => p.code.startsWith("W10"));
     }
     this.root.classList.toggle("se-readonly", store.readOnly);
+    this.root.classList.toggle("se-light", !this.view.look.dark);
     this.toolbar.render(this.exact.reason);
     if (!store.busy) this.list.render(this.problems, this.seen);
     this.panels.render(this.problems, this.seen);
@@ -33739,7 +33741,10 @@ var Editor = class {
     if (!entry || entry.rev <= store.scene.rev || entry.scene === store.text()) return;
     bar.classList.add("se-offer");
     const time = new Date(entry.time).toLocaleTimeString(this.host.locale, { hour: "2-digit", minute: "2-digit" });
-    const done2 = () => clear(bar) || bar.classList.remove("se-offer");
+    const done2 = () => {
+      clear(bar);
+      bar.classList.remove("se-offer");
+    };
     bar.append(
       element("span", {}, [t("journal.offer", { time })]),
       button(t("journal.restore"), null, () => (store.repairWith(entry.scene), done2()), { text: t("journal.restore"), class: "se-primary" }),

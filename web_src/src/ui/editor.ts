@@ -200,6 +200,7 @@ export class Editor {
       this.problems = store.scene.objects.length ? warnings(store.scene, this.seen) : warnings(store.scene, this.seen).filter((p) => p.code.startsWith("W10"));
     }
     this.root.classList.toggle("se-readonly", store.readOnly);
+    this.root.classList.toggle("se-light", !this.view.look.dark);
     this.toolbar.render(this.exact.reason);
     if (!store.busy) this.list.render(this.problems, this.seen);
     this.panels.render(this.problems, this.seen);
@@ -238,7 +239,10 @@ export class Editor {
     if (!entry || entry.rev <= store.scene.rev || entry.scene === store.text()) return;
     bar.classList.add("se-offer");
     const time = new Date(entry.time).toLocaleTimeString(this.host.locale, { hour: "2-digit", minute: "2-digit" });
-    const done = () => clear(bar) || bar.classList.remove("se-offer");
+    const done = () => {
+      clear(bar);
+      bar.classList.remove("se-offer");
+    };
     bar.append(
       element("span", {}, [t("journal.offer", { time })]),
       button(t("journal.restore"), null, () => (store.repairWith(entry.scene), done()), { text: t("journal.restore"), class: "se-primary" }),

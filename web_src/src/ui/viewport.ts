@@ -111,6 +111,7 @@ export class Viewport {
     const { clientWidth: w, clientHeight: h } = this.root;
     if (w === this.width && h === this.height) return;
     [this.width, this.height] = [w, h];
+    this.look = palette(this.root); // the host's colours are known only in the page
     this.control.stale();
     this.invalidate();
   }
