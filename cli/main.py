@@ -36,7 +36,7 @@ from typing import NoReturn
 from ..scene.errors import InputError, Interrupted, MissingDependency
 
 COMMANDS = (
-    "sparsegen", "pixal3d", "trellis2", "texture", "genrecon", "download", "train",
+    "sparsegen", "pixal3d", "trellis2", "texture", "genrecon", "download", "dataset", "train",
     "relaxflow", "finish", "bake", "bench", "selfcheck",
 )  # fmt: skip
 
