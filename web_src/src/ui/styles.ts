@@ -50,11 +50,11 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor .se-empty{color:var(--se-soft);padding:8px 6px}
 .sightline-editor .se-viewport{grid-area:view;position:relative;min-width:0;min-height:0;overflow:hidden;touch-action:none;outline-offset:-2px;cursor:default}
 .sightline-editor .se-viewport>canvas{position:absolute;inset:0;width:100%;height:100%;display:block}
-.sightline-editor .se-status{position:absolute;left:8px;bottom:6px;display:flex;gap:8px;align-items:center;padding:2px 7px;border-radius:5px;background:color-mix(in srgb,var(--se-bg) 88%,transparent);font-size:11px;max-width:calc(100% - 16px)}
+.sightline-editor .se-status{position:absolute;left:8px;bottom:6px;display:flex;gap:8px;align-items:center;padding:2px 7px;border-radius:5px;background:var(--se-bg);font-size:11px;max-width:calc(100% - 16px)}
 .sightline-editor .se-warnings{border:0;background:none;font:inherit;padding:0;min-height:24px;cursor:pointer}
 .sightline-editor .se-hint{position:absolute;left:50%;top:50%;transform:translate(-50%,-50%);display:flex;flex-wrap:wrap;gap:8px;justify-content:center;width:min(88%,320px);text-align:center}
 .sightline-editor .se-hint:empty{display:none}
-.sightline-editor .se-hint p{width:100%;padding:6px 10px;border-radius:6px;background:color-mix(in srgb,var(--se-bg) 88%,transparent)}
+.sightline-editor .se-hint p{width:100%;padding:6px 10px;border-radius:6px;background:var(--se-bg)}
 .sightline-editor .se-panels{grid-area:panel;border-top:1px solid var(--se-line);background:var(--se-panel);min-width:0}
 .sightline-editor .se-tabs{display:flex;gap:2px;padding:4px 6px 0}
 .sightline-editor .se-tab{border:0;background:none;color:var(--se-soft);font:inherit;padding:5px 10px;min-height:26px;border-radius:6px 6px 0 0;cursor:pointer}
