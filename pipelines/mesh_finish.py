@@ -200,7 +200,7 @@ def _clean(work: _Work, say: Callable[[int, str], None]) -> None:
     gone = work.keep(~clean.repeated(work.faces))
     if work.wedges is None:
         faces, kept = clean.mend_flat(work.vertices, work.faces)
-        if faces is not work.faces:
+        if not np.array_equal(faces, work.faces):
             work.set_faces(faces)
         gone += work.keep(kept)
     else:

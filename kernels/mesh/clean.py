@@ -92,19 +92,32 @@ def duplicates(faces: Array) -> Array:
     return found
 
 
-def mend_flat(vertices: Array, faces: Array, tell=None) -> tuple[Array, Array]:
+def mend_flat(vertices: Array, faces: Array) -> tuple[Array, Array]:
     """The faces, and which remain [F] bool, without faces that have no area though their corners differ.
 
-    Such a face is turned into its neighbor, so that no gap opens; where that cannot be, it goes.
+    Such a face is turned into its neighbor, so that no gap opens; where that cannot be, the ends of its shortest edge
+    become one. Vertices keep their places; some may be left without a face.
     """
+    alive = np.arange(len(faces))
+    now = faces
     for _ in range(PASSES):
-        flat = degenerate(vertices, faces)
+        flat = degenerate(vertices, now)
         if not flat.any():
-            return faces, np.ones(len(faces), bool)
-        faces, turned = flip_edges(vertices, faces, only=flat)
-        if not turned:
             break
-    return faces, ~degenerate(vertices, faces)
+        now, turned = flip_edges(vertices, now, only=flat)
+        if not turned:
+            bad = now[flat]
+            gap = ((vertices[bad] - vertices[np.roll(bad, -1, 1)]) ** 2).sum(-1)
+            row, at = np.arange(len(bad)), gap.argmin(1)
+            now = groups(len(vertices), bad[row, at], bad[row, (at + 1) % 3])[now]
+            rest = ~repeated(now)
+            now, alive = now[rest], alive[rest]
+    good = ~degenerate(vertices, now)
+    keep = np.zeros(len(faces), bool)
+    keep[alive[good]] = True
+    result = faces.copy()
+    result[alive] = now
+    return result, keep
 
 
 def dangling(faces: Array) -> Array:

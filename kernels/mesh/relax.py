@@ -10,7 +10,8 @@ import numpy as np
 
 from .topology import Array, Edges, cross
 
-SHARP = 0.75  # cosine of the angle between the normals of two faces whose edge is kept
+SHARP = 0.75  # cosine of the angle between the normals of two faces whose edge is kept in any case
+CREASE = 5.0, 5.0  # degrees from which an edge is kept that is so many times sharper than those around it
 GAIN = 0.02  # by how much the largest cosine of an angle must fall for a flip
 TURN = 0.5  # cosine between the normals of a face before and after a vertex moved
 
@@ -38,7 +39,7 @@ def flip_edges(
     """
     edges = Edges.of(faces)
     first, second = edges.pairs
-    good = ~edges.conflicts
+    good = ~edges.conflicts if only is not None else ~creases(vertices, faces, edges)
     first, second = first[good], second[good]
     f, g = first // 3, second // 3
     a, b = faces.reshape(-1)[first], heads_of(faces, first)
@@ -111,14 +112,31 @@ def _unit(vectors: Array) -> Array:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)
 
 
+def creases(vertices: Array, faces: Array, edges: Edges) -> Array:
+    """[M] bool for `edges.pairs`: edges that are a feature of the shape.
+
+    Either sharp, or sharp against what is around: between flat faces even a slight bend is meant, on a round surface
+    all edges bend alike.
+    """
+    first, second = edges.pairs
+    normal = _unit(cross(vertices, faces))
+    cosine = np.einsum("ec,ec->e", normal[first // 3], normal[second // 3])
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    bend = np.full(3 * len(faces), np.inf)
+    bend[first] = bend[second] = angle
+    bend = bend.reshape(-1, 3)
+    others = np.minimum(np.roll(bend, -1, 1), np.roll(bend, 1, 1)).reshape(-1)
+    around = np.maximum(others[first], others[second])
+    return edges.conflicts | (cosine < SHARP) | ((angle > CREASE[0]) & (angle > CREASE[1] * around))
+
+
 def locked_vertices(vertices: Array, faces: Array, edges: Edges | None = None) -> Array:
     """[V] bool: vertices on borders, on edges with more than two faces or with conflicting windings, and on ridges."""
     edges = edges or Edges.of(faces)
     locked = np.zeros(len(vertices), bool)
     locked[edges.ends[edges.count != 2]] = True
-    first, second = edges.pairs
-    normal = _unit(cross(vertices, faces))
-    sharp = edges.conflicts | (np.einsum("ec,ec->e", normal[first // 3], normal[second // 3]) < SHARP)
+    sharp = creases(vertices, faces, edges)
+    first = edges.pairs[0]
     locked[faces.reshape(-1)[first[sharp]]] = True
     locked[heads_of(faces, first[sharp])] = True
     return locked
