@@ -161,8 +161,9 @@ def make_plan(args: argparse.Namespace):
         base.max_error, base.min_track, not args.skip_point_cleaning, args.stat_std_ratio, args.radius_nb_points,
         args.radius_m,
     )  # fmt: skip
-    bounds, factor, extra, least = numbers(args.bounds, "--bounds", (4, 6)), args.chunk_size_factor or 1.11, 0.0, None
+    bounds, factor, extra, least = numbers(args.bounds, "--bounds", (4, 6)), args.chunk_size_factor, 0.0, None
     bounds = None if bounds is None else tuple(zip(bounds[::2], bounds[1::2]))
+    factor = 1.11 if factor is None else factor
     if args.mode == "Scannet_gt":
         bounds, least = mesh_bounds(Path(args.path) / "scans" / "mesh_aligned_0.05.ply"), 0
     if args.mode == "Sage_gt":
