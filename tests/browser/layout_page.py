@@ -86,7 +86,7 @@ class LayoutPage:
         """Run `body` with the editor as `e` and the argument as `a`."""
         return self.page.evaluate(f"([id, a]) => {{ {EDITOR} {body} }}", [node or self.id, argument])
 
-    def wait_for(self, body, argument=None, node=None, timeout=30_000):
+    def wait_for(self, body, argument=None, node=None, timeout=60_000):
         self.page.wait_for_function(
             f"([id, a]) => {{ {EDITOR} if (!e) return false; {body} }}", arg=[node or self.id, argument],
             timeout=timeout,
@@ -190,12 +190,14 @@ class LayoutPage:
 
 
 @contextmanager
-def opened(chromium, server, nodes2=False, locale="en", theme="dark", touch=False, query="&"):
+def opened(chromium, server, nodes2=False, locale="en", theme="dark", touch=False, script=None):
     """A page with the test hooks on; its errors are collected."""
     settings = {"Comfy.VueNodes.Enabled": nodes2, "Comfy.Locale": locale, "Comfy.TutorialCompleted": True}
     server.post("/settings", settings | {"Comfy.Minimap.Visible": False, "Comfy.ColorPalette": theme})
     page = chromium.new_page(viewport={"width": 1500, "height": 900}, has_touch=touch)
     page.set_default_timeout(60_000)
+    if script:
+        page.add_init_script(script)
     errors, requests = [], []
     page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
     page.on("request", lambda request: requests.append(request.url))
@@ -206,10 +208,10 @@ def opened(chromium, server, nodes2=False, locale="en", theme="dark", touch=Fals
         and errors.append(f"{said.text} ({said.location.get('url')})"),
     )
     try:
-        page.goto(f"{server.url}/?sightline_test=1{query}")
+        page.goto(f"{server.url}/?sightline_test=1")
         page.wait_for_function(READY)
         found = LayoutPage(page, errors)
-        found.requests, found.address = requests, f"{server.url}/?sightline_test=1{query}"
+        found.requests, found.address = requests, f"{server.url}/?sightline_test=1"
         yield found
     finally:
         page.close()

@@ -29527,8 +29527,8 @@ function newScene() {
   const camera = { ...newCamera(), roles: ["control"] };
   return { ...defaultOf(SCHEMA), id: newId(), cameras: [camera], active_camera: camera.id };
 }
-var refuse = (code, values = {}) => {
-  throw new SceneTextError([{ code, pointer: "", values }]);
+var refuse = (code, values = {}, pointer = "") => {
+  throw new SceneTextError([{ code, pointer, values }]);
 };
 function depth(value) {
   let deepest = 0;
@@ -29549,9 +29549,10 @@ function read2(text) {
   } catch (error2) {
     refuse("E100", { detail: String(error2.message).slice(0, 120) });
   }
-  if (!isObject(raw) || depth(raw) > MAX_DEPTH || raw.format !== "sightline.scene") refuse("E100", { detail: "" });
+  if (!isObject(raw) || depth(raw) > MAX_DEPTH) refuse("E100");
+  if (raw.format !== "sightline.scene") refuse("E100", {}, "format" in raw ? "/format" : "");
   const version = raw.version ?? VERSION;
-  if (typeof version === "number" && version > VERSION) refuse("E101", { n: version });
+  if (typeof version === "number" && version > VERSION) refuse("E101", { n: version }, "/version");
   const found = readValue(SCHEMA, raw);
   const scene = repair(found.value, found.problems);
   checkFiles(scene, found.problems);
@@ -29572,6 +29573,7 @@ function mend(text, problems) {
 }
 function repair(scene, problems) {
   if (!scene.id) scene.id = newId();
+  if (!scene.cameras.length) scene.cameras = [{ ...newCamera(), roles: ["control"] }];
   for (const name of ["cameras", "objects", "groups"]) {
     const seen2 = /* @__PURE__ */ new Set();
     scene[name].forEach((part, i) => {

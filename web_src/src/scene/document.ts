@@ -62,8 +62,8 @@ export function newScene(): Scene {
   return { ...defaultOf(SCHEMA), id: newId(), cameras: [camera], active_camera: camera.id };
 }
 
-const refuse = (code: string, values = {}): never => {
-  throw new SceneTextError([{ code, pointer: "", values }]);
+const refuse = (code: string, values = {}, pointer = ""): never => {
+  throw new SceneTextError([{ code, pointer, values }]);
 };
 
 function depth(value: Json): number {
@@ -87,9 +87,10 @@ export function read(text: string): { scene: Scene; problems: Problem[] } {
   } catch (error) {
     refuse("E100", { detail: String((error as Error).message).slice(0, 120) });
   }
-  if (!isObject(raw) || depth(raw) > MAX_DEPTH || raw.format !== "sightline.scene") refuse("E100", { detail: "" });
+  if (!isObject(raw) || depth(raw) > MAX_DEPTH) refuse("E100");
+  if (raw.format !== "sightline.scene") refuse("E100", {}, "format" in raw ? "/format" : "");
   const version = raw.version ?? VERSION;
-  if (typeof version === "number" && version > VERSION) refuse("E101", { n: version });
+  if (typeof version === "number" && version > VERSION) refuse("E101", { n: version }, "/version");
   const found = readValue(SCHEMA, raw);
   const scene = repair(found.value, found.problems);
   checkFiles(scene, found.problems);
@@ -114,6 +115,7 @@ export function mend(text: string, problems: Problem[]): string | null {
 
 function repair(scene: Scene, problems: Problem[]): Scene {
   if (!scene.id) scene.id = newId();
+  if (!scene.cameras.length) scene.cameras = [{ ...newCamera(), roles: ["control"] }];
   for (const name of ["cameras", "objects", "groups"] as const) {
     const seen = new Set<string>();
     (scene[name] as { id: string }[]).forEach((part, i) => {
