@@ -130,31 +130,28 @@ def small(workflow: dict, name: str) -> dict:
         "SightlineSparseStructureSampler": {"steps": 2},
         "SightlineShapeSampler": {"steps": 2},
         "SightlineTextureSampler": {"steps": 2},
-        "DecimateMesh": {"target_face_count": 100},
-        "UnwrapMesh": {"resolution": 256},
-        "BakeTextureFromVoxel": {"texture_size": 64},
+        "SightlineMeshFinish": {"faces": 200},
+        "SightlineTextureBake": {"texture_size": 256, "padding": 1},
     }
     for kind, inputs in tiny.items():
         (node,) = nodes_of(workflow, kind)
         node["inputs"].update(inputs)
-    for node in nodes_of(workflow, "ImageCropToMask"):
-        node["inputs"].update(width=96, height=96)
     return workflow
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("form", ["api", "editor"])
-def test_shipped_workflow_makes_a_textured_mesh(server, models, colored_voxels, form, name):
+def test_shipped_workflow_makes_a_textured_mesh(server, models, form, name):
     shipped = api_workflow(name) if form == "api" else editor_workflow(name, server.object_info())
     run = server.run(small(shipped, name))
     mesh = saved_mesh(run)
     assert len(mesh.faces) > 20 and mesh.visual.uv is not None
     color = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"))
-    assert color.shape == (64, 64, 3) and color.std() > 5
+    assert color.shape == (256, 256, 3) and color.std() > 5
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_both_forms_of_the_shipped_workflow_say_the_same(server, colored_voxels, name):
+def test_both_forms_of_the_shipped_workflow_say_the_same(server, name):
     api, editor = api_workflow(name), editor_workflow(name, server.object_info())
     assert {k: {"class_type": v["class_type"], "inputs": v["inputs"]} for k, v in api.items()} == editor
 
