@@ -36,8 +36,8 @@ from typing import NoReturn
 from ..scene.errors import InputError, Interrupted, MissingDependency
 
 COMMANDS = (
-    "sparsegen", "pixal3d", "trellis2", "texture", "genrecon", "download", "dataset", "train",
-    "relaxflow", "finish", "bake", "bench", "selfcheck",
+    "seethrough3d", "sparsegen", "pixal3d", "trellis2", "texture", "genrecon", "download", "dataset", "train",
+    "relaxflow", "layout", "finish", "bake", "bench", "selfcheck",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from ..kernels.box_render.scene import OUTSET, BoxScene, edge_color, even_lights
 from ..scene.document import Document, Problem, PromptParts, SceneError, prompt_parts
 from ..scene.document.comfort import comfort
 from ..scene.document.geometry import (
+    REFERENCE_DISTANCE,
     Canonical,
     box_center,
     box_rotation,
@@ -108,6 +109,7 @@ def render_layout(
     if document.output.render.match_reference_jpeg:
         image = as_reference_jpeg(image)
     nearest, depth = nearest_boxes(scene)
+    depth = depth * (home.distance / REFERENCE_DISTANCE)  # in the document's own units
     objects = home.document.picture_objects
     spoken = [i for i, one in enumerate(objects) if one.use.prompt]
     whole = layout_masks(home.document, width, height)

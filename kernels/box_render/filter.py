@@ -19,5 +19,5 @@ def offsets(count: int, width: float = WIDTH) -> Tensor:
     at = torch.searchsorted(share, wanted).clamp(1, len(grid) - 1)
     low, high = share[at - 1], share[at]
     line = grid[at - 1] + (wanted - low) / (high - low) * (grid[1] - grid[0])
-    line = (line * width).float()
+    line = (0.5 * width * (line - line.flip(0))).float()  # symmetric to the last bit
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
