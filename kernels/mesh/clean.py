@@ -63,11 +63,15 @@ def equal_rows(vertices: Array) -> Array:
     """[V] the lowest of the rows that are the same; rows of any numbers."""
     bits = (np.ascontiguousarray(vertices, np.float64) + 0.0).view(np.uint64)
     key = _hash(bits)
-    order = np.argsort(key, kind="stable")
-    same = (key[order][1:] == key[order][:-1]) & (vertices[order][1:] == vertices[order][:-1]).all(1)
-    start = np.flatnonzero(np.concatenate([[True], ~same]))
+    order = np.argsort(key)
+    key = key[order]
+    near = np.flatnonzero(key[1:] == key[:-1])  # equal keys are nearly always equal rows
+    same = np.zeros(len(order), bool)
+    same[near + 1] = (vertices[order[near]] == vertices[order[near + 1]]).all(1)
+    start = np.flatnonzero(~same)
+    lowest = np.minimum.reduceat(order, start) if len(start) else order
     into = np.empty(len(vertices), np.int64)
-    into[order] = np.repeat(order[start], np.diff(start, append=len(order)))  # stable: the first is the lowest
+    into[order] = np.repeat(lowest, np.diff(start, append=len(order)))
     return into
 
 
@@ -82,14 +86,10 @@ def _hash(rows: Array) -> Array:
 
 def duplicates(faces: Array) -> Array:
     """[F] bool: faces on the same three vertices as an earlier one, whatever their winding."""
-    low, high = faces.min(1), faces.max(1)
-    rows = np.stack([low, faces.sum(1) - low - high, high], 1)
-    key = _hash(rows.astype(np.uint64))
-    order = np.argsort(key, kind="stable")
-    again = (key[order][1:] == key[order][:-1]) & (rows[order][1:] == rows[order][:-1]).all(1)
-    found = np.zeros(len(faces), bool)
-    found[order[1:][again]] = True
-    return found
+    a, b, c = (faces[:, k] for k in range(3))
+    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    rows = np.stack([low, a + b + c - low - high, high], 1)
+    return equal_rows(rows) != np.arange(len(faces))
 
 
 def mend_flat(vertices: Array, faces: Array) -> tuple[Array, Array]:

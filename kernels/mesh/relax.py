@@ -11,7 +11,7 @@ import numpy as np
 from .topology import Array, Edges, cross
 
 SHARP = 0.75  # cosine of the angle between the normals of two faces whose edge is kept in any case
-CREASE = 5.0, 5.0  # degrees from which an edge is kept that is so many times sharper than those around it
+CREASE = 5.0, 10.0  # degrees from which an edge is kept that is so many times sharper than those around it
 GAIN = 0.02  # by how much the largest cosine of an angle must fall for a flip
 TURN = 0.5  # cosine between the normals of a face before and after a vertex moved
 

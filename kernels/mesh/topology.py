@@ -67,15 +67,20 @@ class Edges:
         return self.order[self.start[self.count == 1]]
 
     @cached_property
+    def components(self) -> tuple[int, Array]:
+        """How many sets of faces hang together by edges with two faces, and the set of each face [F]."""
+        first, second = (one // 3 for one in self.pairs)
+        return _components(len(self.faces), first, second)
+
+    @cached_property
     def crowded(self) -> Array:
         """[E] bool: edges with more than two faces."""
         return self.count > 2
 
 
 def face_components(edges: Edges) -> tuple[int, Array]:
-    """How many sets of faces hang together by edges with two faces, and the set of each face [F]."""
-    first, second = (one // 3 for one in edges.pairs)
-    return _components(len(edges.faces), first, second)
+    """`edges.components`."""
+    return edges.components
 
 
 def _components(count: int, first: Array, second: Array) -> tuple[int, Array]:
