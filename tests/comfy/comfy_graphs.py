@@ -83,7 +83,7 @@ def api_node(node: dict, schemas: dict, links: dict) -> dict:
     for entry in sorted(node["inputs"], key=lambda e: (order.index(e["name"].split(".")[0]), "." in e["name"])):
         if "widget" in entry:
             value = values.pop(0)
-            if options.get(entry["name"], [None, {}])[1].get("control_after_generate"):
+            if [*options.get(entry["name"], [None]), {}][1].get("control_after_generate"):  # core's may have no options
                 values.pop(0)  # "fixed", "randomize", ...: the editor's own
             inputs[entry["name"]] = value
         if entry.get("link") is not None:
