@@ -31,7 +31,12 @@ def add_common(parser: argparse.ArgumentParser, weights: str) -> None:
     """The options of both commands; weights: the set that `download` gets."""
     add = parser.add_argument
     add("-o", "--output", metavar="FILE", help="mesh to write: .glb or .ply, colors at the vertices")
-    add("--weights", metavar="DIR", help=f"folder with pipeline.json (default: where `download {weights}` puts it)")
+    tiny = "; `tiny`: the small family in this package" if weights == "pixal3d" else ""
+    add(
+        "--weights",
+        metavar="DIR",
+        help=f"folder with pipeline.json (default: where `download {weights}` puts it){tiny}",
+    )
     add("--core-files", nargs="+", metavar="FILE", help="ComfyUI's own files instead: diffusion model and both VAEs")
     add("--search", action="append", default=[], metavar="DIR", help="further folder with weights; repeatable")
     add("--dinov3", metavar="PATH", help="DINOv3: folder, or .safetensors, also with NAF (default: beside the weights)")
@@ -147,7 +152,7 @@ def read_picture(path: str, mask: str | None = None):
 def load(args: argparse.Namespace, name: str, repo: str, *, projected: bool, file: str = ""):
     """The family of the options; file: another pipeline file in the folder, such as pipeline_mv.json."""
     from ..models.download import default_folder
-    from ..models.trellis2.family import check_networks, core_family, find_encoder, load_family
+    from ..models.trellis2.family import EMBEDDED_FOLDER, check_networks, core_family, find_encoder, load_family
     from .sparsegen import choose_device
 
     root = default_folder()
@@ -161,6 +166,8 @@ def load(args: argparse.Namespace, name: str, repo: str, *, projected: bool, fil
             cascade.image_encoder, cascade.naf = found
         return cascade
     path = Path(args.weights) if args.weights else root / repo
+    if args.weights == "tiny" and projected:
+        path, file = EMBEDDED_FOLDER, ""
     if file and not path.is_file():
         path = path / file
     return load_family(

@@ -159,3 +159,18 @@ def structure_terms(
         "occupancy": 5 * F.binary_cross_entropy_with_logits(logits, target, pos_weight=torch.tensor(1.5)),
         "dice": dice,
     }
+
+
+def structure_tuning_terms(
+    decoder: SparseStructureDecoder, latent: Tensor, occupied: Tensor, near: Tensor
+) -> dict[str, Tensor]:
+    """Loss of the structure decoder on latents the flow sampled; occupied, near [B, 2r, 2r, 2r] bool.
+
+    A missing cell is a hole in the surface, a cell too many beside the surface costs nothing (the shape decoder keeps
+    no voxel there), so that the two weigh differently.
+    """
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = decoder(latent)[:, 0].float()
+    weight = torch.where(occupied, 3.0, torch.where(near, 0.15, 1.0))
+    error = F.binary_cross_entropy_with_logits(logits, occupied.float(), reduction="none")
+    return {"occupancy": 5 * (error * weight).mean()}

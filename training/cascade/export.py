@@ -33,14 +33,14 @@ NAMES = {  # class here -> published name
 DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 CODE_FILE = "shape_code.safetensors"
 RUNS = {  # file -> stage; encoders are left out where they were not trained
-    "ss_flow": "structure_flow", "ss_dec": "structure_decoder", "shape_flow": "shape_flow",
+    "ss_flow": "structure_flow", "ss_dec": "structure_tuning", "shape_flow": "shape_flow",
     "shape_dec": "shape_decoder", "tex_flow": "texture_flow", "tex_dec": "texture_decoder",
     "shape_enc": "shape_encoder", "tex_enc": "texture_encoder",
 }  # fmt: skip
 SAMPLERS = {
-    "sparse_structure_sampler": SamplerSettings(6, 1.0, 0.0, (0.0, 1.0), 3.0),
-    "shape_slat_sampler": SamplerSettings(6, 1.0, 0.0, (0.0, 1.0), 3.0),
-    "tex_slat_sampler": SamplerSettings(4, 1.0, 0.0, (0.0, 1.0), 3.0),
+    "sparse_structure_sampler": SamplerSettings(1, 1.0, 0.0, (0.0, 1.0), 3.0),
+    "shape_slat_sampler": SamplerSettings(4, 1.0, 0.0, (0.0, 1.0), 3.0),
+    "tex_slat_sampler": SamplerSettings(1, 1.0, 0.0, (0.0, 1.0), 3.0),
 }
 IMAGE_STAGES = {"ss": [128, 8, None], "shape_512": [128, 16, None], "tex_512": [128, 16, None]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from . import decoders, encoder_stage, encoders, flows, texture_code
 from .data import Shards
 from .derived import Latents, shape_code
 from .encoder_stage import EncoderTask, draw
+from .sampling import STRUCTURE_SAMPLER, sample_structures
 
 STRUCTURE_DECODER = StructureVaeConfig(latent_channels=16, num_res_blocks=1, num_res_blocks_middle=1, channels=(64, 16))
 SHAPE_DECODER = SparseVaeConfig(model_channels=(64, 32, 16), latent_channels=16, num_blocks=(3, 1, 0))
@@ -144,6 +145,19 @@ def structure_flow_loss(bench: Bench, batch: int):
     return loss
 
 
+def structure_tuning_loss(bench: Bench, batch: int):
+    data, tokens, flow = bench.latents(), bench.tokens(), bench.trained("structure_flow")
+
+    def loss(decoder, step):
+        rows = draw(len(data), batch, step, 9)
+        cond = flows.dense_condition(tokens[rows], data.fov[rows] * RADIANS, flow.config.resolution)
+        settings = replace(STRUCTURE_SAMPLER, steps=1 + step % 3)
+        latent = sample_structures(flow, cond, settings, seed=step)
+        return decoders.structure_tuning_terms(decoder, latent, data.occupied[rows], data.near[rows])
+
+    return loss
+
+
 def shape_decoder_loss(bench: Bench, batch: int):
     data, shards = bench.latents(), bench.shards()
 
@@ -200,7 +214,8 @@ def texture_flow_loss(bench: Bench, batch: int):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: how its module is built, its loss, steps, objects a step, optimizer, and which matrices Muon takes."""
+    """One stage: how its module is built, its loss, steps, objects a step, optimizer, which matrices Muon takes, the
+    average's decay, the stages that must have run, and the one whose weights it begins with."""
 
     build: Callable[[], nn.Module]
     loss: Callable
@@ -210,6 +225,7 @@ class Stage:
     is_hidden: Callable[[str, nn.Parameter], bool]
     decay: float
     needs: tuple[str, ...] = ()
+    begin: str | None = None
 
 
 def _flow(kind: type[nn.Module], config) -> Callable[[], nn.Module]:
@@ -226,25 +242,29 @@ STAGES = {
         _flow(SparseStructureFlow, flows.STRUCTURE_FLOW), structure_flow_loss, 1100, 16, FLOW_OPTIONS,
         flows.is_hidden, 0.998, ("encoder",),
     ),
+    "structure_tuning": Stage(
+        lambda: SparseStructureDecoder(STRUCTURE_DECODER), structure_tuning_loss, 250, 12,
+        replace(VAE_OPTIONS, lr=5e-4), decoders.is_hidden, 0.98, ("structure_flow",), "structure_decoder",
+    ),
     "shape_decoder": Stage(
         lambda: ShapeDecoder(SHAPE_DECODER), shape_decoder_loss, 1500, 4, VAE_OPTIONS, decoders.is_hidden, 0.995
     ),
     "shape_flow": Stage(
-        _flow(StructuredLatentFlow, flows.SHAPE_FLOW), shape_flow_loss, 3000, 8, FLOW_OPTIONS, flows.is_hidden,
+        _flow(StructuredLatentFlow, flows.SHAPE_FLOW), shape_flow_loss, 2700, 8, FLOW_OPTIONS, flows.is_hidden,
         0.998, ("encoder",),
     ),
     "texture_decoder": Stage(
-        lambda: SparseVaeDecoder(TEXTURE_DECODER), texture_decoder_loss, 400, 4, VAE_OPTIONS, decoders.is_hidden, 0.995
+        lambda: SparseVaeDecoder(TEXTURE_DECODER), texture_decoder_loss, 350, 4, VAE_OPTIONS, decoders.is_hidden, 0.995
     ),
     "texture_flow": Stage(
-        _flow(StructuredLatentFlow, flows.TEXTURE_FLOW), texture_flow_loss, 2500, 8, FLOW_OPTIONS, flows.is_hidden,
+        _flow(StructuredLatentFlow, flows.TEXTURE_FLOW), texture_flow_loss, 1500, 8, FLOW_OPTIONS, flows.is_hidden,
         0.998, ("encoder",),
     ),
     "shape_encoder": Stage(
-        lambda: ShapeEncoder(SHAPE_ENCODER), encoders.shape_encoder_loss, 500, 4, VAE_OPTIONS, decoders.is_hidden, 0.99
+        lambda: ShapeEncoder(SHAPE_ENCODER), encoders.shape_encoder_loss, 350, 4, VAE_OPTIONS, decoders.is_hidden, 0.99
     ),
     "texture_encoder": Stage(
-        lambda: SparseVaeEncoder(TEXTURE_ENCODER), encoders.texture_encoder_loss, 300, 4, VAE_OPTIONS,
+        lambda: SparseVaeEncoder(TEXTURE_ENCODER), encoders.texture_encoder_loss, 150, 4, VAE_OPTIONS,
         decoders.is_hidden, 0.99,
     ),
 }  # fmt: skip
@@ -262,6 +282,9 @@ def start(stage: str, bench: Bench, *, seed: int = 0, steps: int | None = None, 
         bench.trained(name)
     torch.manual_seed(seed)
     module = chosen.build()
+    if chosen.begin:
+        module.load_state_dict(bench.trained(chosen.begin).state_dict())
+        module.requires_grad_(True)
     loss = chosen.loss(bench, batch or chosen.batch)
     folder = bench.runs / stage
     return StageRun(module, loss, steps or chosen.steps, chosen.options, chosen.is_hidden, folder, chosen.decay)

@@ -29,6 +29,7 @@ BUILDS = {
     "encoder": lambda: EncoderTask(ENCODER),
     "structure_decoder": lambda: SparseStructureDecoder(StructureVaeConfig(16, 1, (16, 8), 1)),
     "structure_flow": lambda: flows.initialize(SparseStructureFlow(replace(flows.STRUCTURE_FLOW, **NARROW))),
+    "structure_tuning": lambda: SparseStructureDecoder(StructureVaeConfig(16, 1, (16, 8), 1)),
     "shape_decoder": lambda: ShapeDecoder(SparseVaeConfig(latent_channels=16, **VAE)),
     "shape_flow": lambda: flows.initialize(StructuredLatentFlow(replace(flows.SHAPE_FLOW, **NARROW))),
     "texture_decoder": lambda: SparseVaeDecoder(
@@ -44,6 +45,9 @@ BUILDS = {
 }
 
 
+FLOWS = ("structure_flow", "shape_flow")
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
@@ -52,6 +56,8 @@ def bench(tmp_path_factory):
     bench = Bench(folder, folder / "runs")
     torch.manual_seed(0)
     bench.kept["tokens train"] = flows.encode_images(EncoderTask(ENCODER).encoder, bench.latents().image)
+    plain = bench.trained
+    bench.trained = lambda stage: BUILDS[stage]().eval() if stage in FLOWS else plain(stage)
     return bench
 
 
