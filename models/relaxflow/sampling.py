@@ -18,6 +18,7 @@ from ...scene.errors import InputError
 from ...scene.sparse import SparseTensor
 from ..trellis2.blocks import AttentionOptions
 from ..trellis2.conditions import AnyCondition, negative
+from ..trellis2.samplers import dense_std, rescaled_guidance
 from .blends import blend
 
 State = Tensor | dict[str, Tensor]
@@ -34,16 +35,28 @@ def over(function: Callable[..., Tensor], *states: State) -> State:
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance (1 + strength) cond - strength uncond while low <= t <= high, else cond alone."""
+    """Classifier-free guidance (1 + strength) cond - strength uncond while low <= t <= high, else cond alone.
+
+    rescale: TRELLIS.2's, of each branch's clean estimate; std and sigma_min as its samplers take them.
+    """
 
     strength: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
+    rescale: float = 0.0
+    std: Callable[[Tensor], Tensor] = dense_std
+    sigma_min: float = 1e-5
 
     def at(self, t: float) -> bool:
         return self.strength != 0 and self.interval[0] <= t <= self.interval[1]
 
-    def mix(self, cond: State, uncond: State) -> State:
-        return over(lambda c, u: (1 + self.strength) * c - self.strength * u, cond, uncond)
+    def mix(self, cond: State, uncond: State, x: State, t: float) -> State:
+        def guided(c: Tensor, u: Tensor, state: Tensor) -> Tensor:
+            v = (1 + self.strength) * c - self.strength * u
+            if self.rescale > 0:
+                v = rescaled_guidance(state, t, c, v, self.rescale, self.std, self.sigma_min)
+            return v
+
+        return over(guided, cond, uncond, x)
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,9 @@ def relaxed_velocity(
 
     def guided(name: str, uncond: str) -> State:
         v = velocity(name)
-        return guidance.mix(v, velocity("uncond" if shared_uncond else uncond)) if guidance.at(t) else v
+        if not guidance.at(t):
+            return v
+        return guidance.mix(v, velocity("uncond" if shared_uncond else uncond), x, t)
 
     if branch == "obs" or (branch == "blend" and alpha <= 0):
         return guided("obs", "uncond")
@@ -126,6 +141,7 @@ def sample(
     shared_uncond: bool = False,
     callback: Callable[[int, int, State, float], None] | None = None,
     counts: Counter | None = None,
+    anchor: Sequence[Tensor] | None = None,
 ) -> State:
     """Integrates one branch by Euler steps; returns a state like `noise`.
 
@@ -133,6 +149,8 @@ def sample(
     the order of integration; a step moves by (t_next - t) velocity. branch: "blend", or one condition alone.
     shared_uncond: both branches have the same unconditional velocity (true unless self-attention is blurred), evaluated
     once. callback(done, steps, state, alpha); what it raises ends the run. counts: filled with evaluations by name.
+    anchor: states of the observation alone after every step, to which what `mix.visible` shows is set back (beyond the
+    paper: seen parts then stay what they are, whatever the hidden ones become).
     """
     if branch not in BRANCHES:
         raise InputError(f"`branch` is {branch!r}; one of {', '.join(BRANCHES)} would work.")
@@ -141,6 +159,9 @@ def sample(
     for step, (t, t_next) in enumerate(zip(times[:-1], times[1:])):
         v = relaxed_velocity(evaluate, x, t, mix.at(step), guidance, mix, **options)
         x = over(_euler(float(t_next) - float(t)), x, v)
+        if anchor is not None and mix.visible is not None:
+            seen = mix.visible.to(x).clamp(0, 1)
+            x = seen * anchor[step] + (1 - seen) * x
         if callback:
             callback(step + 1, steps, x, mix.at(step))
     return x

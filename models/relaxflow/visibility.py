@@ -223,15 +223,16 @@ def visibility_from_camera(
     )
 
 
-def mask_on_grid(mask: Tensor, resolution: int) -> Tensor:
-    """A mask [R, R, R] on another grid: the mean over a coarser cell, the nearest for a finer one."""
+def mask_on_grid(mask: Tensor, resolution: int, most: bool = False) -> Tensor:
+    """A mask [R, R, R] on another grid: the mean (`most`: the largest) over a coarser cell, the nearest for a finer."""
     if mask.ndim != 3 or len(set(mask.shape)) != 1:
         raise InputError(f"The visibility mask is {list(mask.shape)}; a cube [R, R, R] would work.")
     size = mask.shape[0]
     if size == resolution:
         return mask
     if size % resolution == 0:
-        return F.avg_pool3d(mask[None, None].float(), size // resolution)[0, 0]
+        pool = F.max_pool3d if most else F.avg_pool3d
+        return pool(mask[None, None].float(), size // resolution)[0, 0]
     return F.interpolate(mask[None, None].float(), (resolution,) * 3, mode="nearest")[0, 0]
 
 

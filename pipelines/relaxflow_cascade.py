@@ -1,0 +1,194 @@
+"""RelaxFlow on this pack's own TRELLIS.2-like networks that project pictures: a picture partly hidden, and priors.
+
+picture -> structure of the observation alone -> which cells its camera sees -> structure, shape and texture by two
+branches, the seen cells left to the picture. The result lies in the mesh frame: x right, y up, z toward the camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models.relaxflow.priors import pool_priors
+from ..models.relaxflow.sampling import (
+    Guidance,
+    attention_options,
+    can_share_uncond,
+    dense_evaluator,
+    sample,
+    sparse_evaluator,
+)
+from ..models.relaxflow.settings import PRESETS, RelaxSettings
+from ..models.relaxflow.visibility import VisibilitySettings, mask_of_voxels, mask_on_grid, visibility_from_camera
+from ..models.trellis2.cascade import Cascade
+from ..models.trellis2.conditions import Condition
+from ..models.trellis2.image_condition import FrontCamera, Pictures, projected_condition
+from ..models.trellis2.latents import Latents
+from ..models.trellis2.samplers import SamplerSettings, flow_times, sparse_std
+from ..models.trellis2.sparse_structure_vae import occupied_coords
+from ..scene.cameras import Cameras, look_at
+from ..scene.errors import InputError
+from ..scene.sparse import SparseTensor
+
+SHAPE_OF, TEXTURE_OF = "shape_slat_flow_model_512", "tex_slat_flow_model_512"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What was sampled.
+
+    latents: of the completed object, None where only the structure was asked for. coords: its occupied voxels [N, 3];
+    observed: those of the observation alone. visible: [R, R, R] mask on the occupancy grid, 1 = the picture decides.
+    """
+
+    latents: Latents | None
+    coords: Tensor
+    observed: Tensor
+    visible: Tensor
+
+    def iou(self) -> float:
+        """Overlap of both occupancies over the cells that count as seen."""
+        grids = []
+        for coords in (self.coords, self.observed):
+            grid = torch.zeros_like(self.visible, dtype=torch.bool)
+            grid[tuple(coords.cpu().long().T)] = True
+            grids.append(grid & (self.visible > 0.5))
+        union = int((grids[0] | grids[1]).sum())
+        return int((grids[0] & grids[1]).sum()) / union if union else 1.0
+
+
+def _kept(coords: Tensor, observed: Tensor, visible: Tensor) -> Tensor:
+    """Voxels [N, 4] of the completion where nothing is seen, of the observation where something is; in order."""
+    grids = []
+    for rows in (coords, observed):
+        grid = torch.zeros_like(visible, dtype=torch.bool)
+        grid[tuple(rows[:, 1:].cpu().long().T)] = True
+        grids.append(grid)
+    chosen = torch.where(visible > 0.5, grids[1], grids[0])
+    return torch.nn.functional.pad(torch.argwhere(chosen), (1, 0)).to(coords)
+
+
+def world_camera(camera: FrontCamera, size: int) -> Cameras:
+    """The front camera as one of the cube's own frame (x right, y up, z toward it), for a picture of size x size."""
+    half = np.tan(camera.fov / 2)
+    distance = camera.distance if camera.distance is not None else 0.5 / (camera.mesh_scale * half)
+    eye = (0.0, 0.0, float(distance))
+    return look_at(eye, (0.0, 0.0, 0.0), float(np.degrees(camera.fov)), size, size, up=(0.0, 1.0, 0.0))
+
+
+def complete_projected(
+    cascade: Cascade,
+    picture: np.ndarray,
+    priors: Sequence[np.ndarray],
+    camera: FrontCamera,
+    *,
+    occluder: Tensor | None = None,
+    settings: RelaxSettings = PRESETS["paper"],
+    seed: int = 42,
+    structure_only: bool = False,
+    anchored: bool = True,
+    visibility: VisibilitySettings | None = None,
+) -> Completed:
+    """A completed object of a family that projects pictures, of one resolution.
+
+    picture, priors: prepared uint8 [S, S, 3]; the priors are projected with the same camera. occluder: [H, W], 1 where
+    something hides the object in the picture. Every stage follows `settings`; the structure uses the mask where
+    `settings.structure.masked`. anchored: seen cells of the structure keep the states of the observation alone (see
+    `sampling.sample`), seen voxels its occupancy; without it they are only guided by it, as in the paper.
+    Raises InputError where there is no prior or nothing is occupied.
+    """
+    if not len(priors):
+        raise InputError("There are no priors; give at least one picture of what the hidden part should look like.")
+    config, device = cascade.config, cascade.device
+    resolution, two_steps = config.plan(None)
+    if two_steps:
+        raise InputError("This family samples shapes in two steps; use its own resolution (512) for a completion.")
+    generator = torch.Generator().manual_seed(seed)
+    views = [Pictures(cascade.encoder(), [one], device=device, lend=cascade.on_device) for one in (picture, *priors)]
+    samplers = cascade.settings(None)
+
+    def conditions(stage: str, coords: Tensor | None, options) -> tuple[Condition, Condition]:
+        reads, naf = config.stage(stage), cascade.naf
+        where = None if coords is None else coords[:, 1:]
+        obs, *others = (projected_condition(view, reads, camera, where, naf) for view in views)
+        tokens = pool_priors([one.tokens for one in others], options.pooling, temperature=options.temperature)
+        return obs, Condition(tokens, torch.stack([one.projected for one in others]).mean(0))
+
+    def run(sampler: SamplerSettings, options, make, start: Tensor, mask: Tensor | None, branch: str, std=None, **more):
+        blur = options.blur()
+        shared = can_share_uncond(blur)
+        extra = {"rescale": sampler.guidance_rescale, "sigma_min": sampler.sigma_min} | ({"std": std} if std else {})
+        guidance = Guidance(sampler.guidance_strength - 1, sampler.guidance_interval, **extra)
+        return sample(
+            make(attention_options(blur, shared_uncond=shared)), start, flow_times(sampler.steps, sampler.rescale_t),
+            guidance, options.mix(sampler.steps, mask), branch=branch, shared_uncond=shared, **more,
+        )  # fmt: skip
+
+    factor = cascade.get("shape_slat_decoder").config.factor
+    options, sampler = settings.structure, samplers["sparse_structure_sampler"]
+    with cascade.on_device("sparse_structure_flow_model") as flow:
+        cfg = flow.config
+        start = torch.randn(1, cfg.in_channels, *[cfg.resolution] * 3, generator=generator).to(device)
+        obs, prior = conditions("ss", None, options)
+
+        def dense(chosen):
+            return dense_evaluator(flow, obs, prior, chosen)
+
+        states: list[Tensor] = []
+        alone = run(
+            sampler, options, dense, start, None, "obs", callback=lambda done, steps, x, alpha: states.append(x)
+        )
+        decoder = cascade.get("sparse_structure_decoder")
+        with cascade.on_device(decoder) as decoder, torch.no_grad():
+            observed = occupied_coords(decoder(alone), resolution // factor)
+        if not len(observed):
+            raise InputError("The picture alone gives no voxel; show more of the object, or try another seed.")
+        grid = resolution // factor
+        seen = None if occluder is None else 1 - occluder.float()
+        visible = visibility_from_camera(
+            None,
+            world_camera(camera, 512),
+            surface=observed,
+            selected=seen,
+            settings=visibility or VisibilitySettings(resolution=grid),
+        ).view(grid, grid, grid)
+        coarse = mask_on_grid(visible, cfg.resolution, most=True).to(start)[None, None]
+        latent = run(sampler, options, dense, start, coarse, "blend", anchor=states if anchored else None)
+    with cascade.on_device(cascade.get("sparse_structure_decoder")) as decoder, torch.no_grad():
+        coords = occupied_coords(decoder(latent), grid)
+    if anchored:
+        coords = _kept(coords, observed, visible)
+    if not len(coords):
+        raise InputError("The completed structure is empty; another seed or other priors may help.")
+    if structure_only:
+        return Completed(None, coords[:, 1:], observed[:, 1:], visible)
+
+    options, at = settings.latent, mask_of_voxels(visible, coords, grid).to(start)[:, None]
+
+    def sparse_stage(role: str, stage: str, sampler_role: str, shape: Tensor | None) -> SparseTensor:
+        with cascade.on_device(role) as flow:
+            channels = flow.config.in_channels - (0 if shape is None else shape.shape[1])
+            begin = torch.randn(len(coords), channels, generator=generator).to(device)
+            voxels = SparseTensor(begin, coords.to(device))
+            obs, prior = conditions(stage, coords, options)
+            feats = run(
+                samplers[sampler_role],
+                options,
+                lambda chosen: sparse_evaluator(flow, voxels, obs, prior, chosen, shape),
+                begin,
+                at,
+                "blend",
+                sparse_std(voxels.layout),
+            )
+            return voxels.replace(feats)
+
+    shape = sparse_stage(SHAPE_OF, "shape_512", "shape_slat_sampler", None)
+    texture = sparse_stage(TEXTURE_OF, "tex_512", "tex_slat_sampler", shape.feats)
+    shape = shape.replace(config.shape_normalization.denormalize(shape.feats))
+    texture = texture.replace(config.tex_normalization.denormalize(texture.feats))
+    latents = Latents(coords, None, shape, texture, resolution)
+    return Completed(latents, coords[:, 1:], observed[:, 1:], visible)
