@@ -52,10 +52,10 @@ def render_mesh(
 
     vertices: [N, 3] float, the frame of the cameras; faces: [F, 3]. vertex_colors: [N, 3 or more] in [0, 1]. uv: [N, 2]
     or per corner [F, 3, 2], (0, 0) the lower left corner, repeated outside of [0, 1]; texture: [H, W, 3 or more] in
-    [0, 1], first row on top; it goes before vertex colors; without either the mesh is gray. normals: [N, 3] of smooth
-    shading, else the faces' own. shading: "lit" (a light beside the camera), "flat" (the colors alone) or "normal"
-    (world normals as colors). samples: rays per pixel along each axis; mask, depth, face and weights are those of one
-    of them. progress(done, total): after each camera. Raises InputError for what does not fit.
+    [0, 1] or uint8, first row on top; it goes before vertex colors; without either the mesh is gray. normals: [N, 3]
+    of smooth shading, else the faces' own. shading: "lit" (a light beside the camera), "flat" (the colors alone) or
+    "normal" (world normals as colors). samples: rays per pixel along each axis; mask, depth, face and weights are those
+    of one of them. progress(done, total): after each camera. Raises InputError for what does not fit.
     """
     if shading not in ("lit", "flat", "normal"):
         raise InputError(f"`shading` is {shading!r}; choose 'lit', 'flat' or 'normal'.")
@@ -164,7 +164,8 @@ def _meet(corners: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
 def _colors(faces, which, where, vertex_colors, uv, texture) -> Tensor:
     if texture is not None:
         corner_uv = uv[which] if uv.ndim == 3 else uv[faces[which].long()]
-        return sample_texture(texture[..., :3].float(), (corner_uv * where[..., None]).sum(1))
+        shown = sample_texture(texture[..., :3].float(), (corner_uv * where[..., None]).sum(1))
+        return shown / 255 if texture.dtype == torch.uint8 else shown
     if vertex_colors is not None:
         return (vertex_colors[..., :3].to(where.dtype)[faces[which].long()] * where[..., None]).sum(1)
     return where.new_full((len(which), 3), GRAY)

@@ -102,3 +102,12 @@ def test_bad_input():
             render_mesh(vertices, faces, camera, **options)
     with pytest.raises(InputError, match="F at least 1"):
         render_mesh(vertices, faces[:0], camera)
+
+
+def test_bytes_and_numbers_of_a_texture_look_the_same():
+    vertices, faces = square()
+    uv = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    texture = torch.randint(0, 256, (4, 4, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    camera = orbit(20, 10, 4, 45, 24, 24)
+    one, two = (render_mesh(vertices, faces, camera, uv=uv, texture=t).rgb for t in (texture, texture.float() / 255))
+    assert torch.allclose(one, two, atol=1e-5) and one.std() > 0.05
