@@ -2,6 +2,8 @@
 
 import torch
 
+from . import tiny_text_encoders  # noqa: F401  (for what it does)
+
 
 class BrokenImage:
     KINDS = {
