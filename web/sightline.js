@@ -75,6 +75,15 @@ function attach(node) {
     setValue: () => {
     }
   });
+  holder.addEventListener("wheel", (e) => {
+    const { ds, canvas } = app.canvas;
+    if (holder.contains(document.activeElement)) return;
+    const [scale, x, y] = [ds.scale, ...ds.offset];
+    setTimeout(() => {
+      if (ds.scale !== scale || ds.offset[0] !== x || ds.offset[1] !== y) return;
+      canvas.dispatchEvent(new WheelEvent("wheel", e));
+    });
+  }, { passive: true });
   const state = { editor: null, alive: true };
   editors.set(node, state);
   widget.serializeValue = () => {

@@ -10,7 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 NODE = "SightlineLayoutEditor"
 PACK = "ComfyUI-Sightline"
 NUMBER = itertools.count(1)
-READY = f"() => Boolean(window.app?.graph && app.extensionManager?.setting && LiteGraph.registered_node_types.{NODE})"
+READY = f"""() => Boolean(
+    window.app?.graph?.nodes.length && app.extensionManager?.setting && LiteGraph.registered_node_types.{NODE}
+)"""
 ADD = """([type, text, pos]) => {
     const node = LiteGraph.createNode(type);
     app.graph.add(node);

@@ -85,6 +85,16 @@ function attach(node: any): void {
   node.addDOMWidget("layout", "sightline_layout", holder, {
     serialize: false, hideOnZoom: false, getMinHeight: () => MIN_HEIGHT, getValue: () => "", setValue: () => {},
   });
+  // Without the focus the wheel belongs to the graph. Nodes 2.0 passes it on by itself, classic nodes do not.
+  holder.addEventListener("wheel", (e) => {
+    const { ds, canvas } = app.canvas;
+    if (holder.contains(document.activeElement)) return;
+    const [scale, x, y] = [ds.scale, ...ds.offset];
+    setTimeout(() => {
+      if (ds.scale !== scale || ds.offset[0] !== x || ds.offset[1] !== y) return;
+      canvas.dispatchEvent(new WheelEvent("wheel", e));
+    });
+  }, { passive: true });
   const state: any = { editor: null, alive: true };
   editors.set(node, state);
   widget.serializeValue = () => {

@@ -1,0 +1,283 @@
+"""Editing in the 3D layout editor: items 27 to 41 of its acceptance list (part D of the specification)."""
+
+import json
+import math
+
+import pytest
+from layout_page import ROOT, box, scene
+
+CHAIR = box("chair", (0, 0, 0), (1, 1, 1))
+TABLE = box("table", (-2, 1.2, 0), (1, 2, 0.8))
+PRESETS = json.loads((ROOT / "scene" / "document" / "presets.json").read_text("utf-8"))["presets"]
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.8, 1.5])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_d27_an_arrow_moves_along_its_axis_only(classic, axis, scale):
+    page = classic.fresh(scene(CHAIR), scale=scale, pos=(20, 40) if scale > 1 else (80, 60))
+    page.select("chair")
+    before = page.commits()
+    start = page.grip(f"move-{'xyz'[axis]}")
+    toward = page.middle()
+    page.drag(start, [a + (a - b) * 0.5 for a, b in zip(start, toward)])
+    position = page.object()["position"]
+    assert abs(position[axis]) > 0.1
+    assert [v for i, v in enumerate(position) if i != axis] == [0, 0]
+    assert page.commits() == before + 1
+
+
+def test_d27_the_arrow_moves_in_nodes2_and_the_node_stays(nodes2):
+    page = nodes2.fresh(scene(CHAIR))
+    page.select("chair")
+    place = page.page.evaluate("(id) => [...app.graph.getNodeById(id).pos]", page.id)
+    page.by(page.grip("move-y"), 50, 0)
+    position = page.object()["position"]
+    assert position[1] > 0.1 and position[0] == position[2] == 0
+    assert page.page.evaluate("(id) => [...app.graph.getNodeById(id).pos]", page.id) == place
+
+
+def test_d28_dragging_a_box_moves_it_on_the_floor(both):
+    page = both.fresh(scene(CHAIR))
+    page.by(page.middle(), 60, 20)
+    x, y, z = page.object()["position"]
+    assert z == 0 and math.hypot(x, y) > 0.3
+
+
+def test_d29_the_ring_turns_about_the_vertical_and_ctrl_snaps(classic):
+    page = classic.fresh(scene(CHAIR | {"yaw_deg": 3}))
+    page.select("chair")
+    page.ed("e.store.set({ tool: 'turn' })")
+    page.by(page.grip("turn"), 60, -30)
+    free = page.object()
+    assert free["position"] == [0, 0, 0] and free["size"] == [1, 1, 1]
+    assert free["yaw_deg"] != 3
+    page.by(page.grip("turn"), -70, 25, hold=["Control"])
+    assert page.object()["yaw_deg"] % 15 == 0
+
+
+def test_d30_a_scale_handle_changes_one_extent_and_the_bottom_stays(classic):
+    page = classic.fresh(scene(CHAIR))
+    page.select("chair")
+    page.ed("e.store.set({ tool: 'scale' })")
+    page.by(page.grip("scale+z"), 0, -40)
+    tall = page.object()
+    assert tall["size"][2] > 1.1 and tall["size"][:2] == [1, 1] and tall["position"] == [0, 0, 0]
+    page.by(page.grip("scale+y"), 40, 8)
+    wide = page.object()
+    assert wide["size"][1] > 1.1 and wide["position"][1] == pytest.approx((wide["size"][1] - 1) / 2, abs=1e-3)
+    page.by(page.grip("scale+y"), 30, 6, hold=["Alt"])
+    centred = page.object()
+    assert centred["size"][1] > wide["size"][1] and centred["position"] == wide["position"]
+
+
+def test_d31_typed_moves_are_exact_and_esc_restores(classic):
+    page = classic.fresh(scene(CHAIR))
+    page.select("chair")
+    page.press("g", "x", "1", ".", "5", "Enter")
+    assert page.object()["position"] == [1.5, 0, 0]
+    text = page.text()
+    page.press("g", "y", "3", "Escape")
+    assert page.text() == text and page.ed("return e.store.text()") == text
+    page.press("r", "4", "5", "Enter")
+    assert page.object()["yaw_deg"] == 45
+    page.press("s", "2", "Enter")
+    assert page.object()["size"] == [2, 2, 2]
+
+
+def test_d32_grid_and_faces_snap_exactly(classic):
+    page = classic.fresh(scene(CHAIR, box("crate", (0, 2.5, 0), (1, 1, 1))))
+    page.select("chair")
+    page.by(page.grip("move-x"), -25, 30, hold=["Control"])
+    x = page.object()["position"][0]
+    assert x != 0 and x == round(x, 1)
+    page = classic.fresh(scene(CHAIR, box("crate", (0, 2.5, 0), (1, 1, 1))))
+    page.select("chair")
+    page.ed("e.store.set({ grid: 0.5 })")
+    start = page.grip("move-y")
+    # until its right face is nearly at the crate's left face, which stands off the grid
+    a, b = page.point(0, 0, 0.5), page.point(0, 1.45, 0.5)
+    page.drag(start, (start[0] + b[0] - a[0], start[1] + b[1] - a[1]), hold=["Control"])
+    assert page.object()["position"] == [0, 1.5, 0]
+
+
+def test_d33_number_fields_take_sums_commas_scrubbing_and_say_the_range(classic):
+    page = classic.fresh(scene(CHAIR))
+    page.select("chair")
+    x = page.page.get_by_label("X", exact=True)
+    x.fill("2*1.5 - 1")
+    x.press("Enter")
+    assert page.object()["position"][0] == 2
+    x.fill("0,25")
+    x.press("Tab")
+    assert page.object()["position"][0] == 0.25
+    assert page.page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "Y"
+    x.fill("5000")
+    x.press("Enter")
+    assert "1000" in page.locate(".se-note:not(:empty)").inner_text()
+    x.press("Escape")
+    assert page.object()["position"][0] == 0.25
+    commits = page.commits()
+    name = page.locate(".se-scrub").first.bounding_box()
+    page.by((name["x"] + 4, name["y"] + 5), 50, 0)
+    assert page.object()["position"][0] == pytest.approx(0.75)
+    assert page.commits() == commits + 1
+
+
+def test_d34_adding_by_search_preset_and_free_words(classic):
+    page = classic.fresh(scene(CHAIR))
+    page.press("Shift+A")
+    search = page.page.get_by_label("Search, or type what it is…").first
+    search.fill("off")
+    page.locate(".se-choice", ).get_by_text("office chair", exact=True).click()
+    page.press("Shift+A")
+    page.keys.type("a blue neon robotic dog")
+    page.keys.press("Enter")
+    page.settle()
+    objects = page.doc()["objects"]
+    assert [o["prompt"] for o in objects] == ["chair", "office chair", "a blue neon robotic dog"]
+    assert objects[1]["size"] == PRESETS["office chair"]["size"] and objects[1]["preset"] == "office chair"
+    for i, a in enumerate(objects):
+        for b in objects[:i]:
+            assert any(abs(a["position"][k] - b["position"][k]) >= (a["size"][k] + b["size"][k]) / 2 for k in (0, 1))
+    assert page.ed("return e.store.session.selection") == [objects[2]["id"]]
+
+
+def test_d35_every_command_is_one_step(classic):
+    page = classic.fresh(scene(CHAIR, TABLE))
+    steps = page.ed("return e.store.history.length")
+
+    def one_step(expected):
+        nonlocal steps
+        page.settle()
+        steps += 1
+        assert page.ed("return e.store.history.length") == steps
+        assert expected(page.doc())
+
+    page.select("chair")
+    page.press("Shift+D")
+    one_step(lambda d: [o["prompt"] for o in d["objects"]] == ["chair", "table", "chair"])
+    page.press("Delete")
+    one_step(lambda d: len(d["objects"]) == 2)
+    page.select("chair")
+    page.press("F2")
+    page.keys.type("Grandpa's chair")
+    page.keys.press("Enter")
+    one_step(lambda d: d["objects"][0]["name"] == "Grandpa's chair")
+    page.locate(".se-row").first.focus()
+    page.keys.press("Alt+ArrowDown")
+    one_step(lambda d: [o["id"] for o in d["objects"]] == ["table", "chair"])
+    page.press("h")
+    one_step(lambda d: d["objects"][1]["visible"] is False)
+    page.press("Alt+h")
+    one_step(lambda d: "visible" not in d["objects"][1])
+    page.press("l")
+    one_step(lambda d: d["objects"][1]["locked"] is True)
+    page.press("l")
+    one_step(lambda d: "locked" not in d["objects"][1])
+    page.ed("e.actions.group('Things')")
+    one_step(lambda d: d["groups"][0]["name"] == "Things" and d["objects"][1]["group"] == d["groups"][0]["id"])
+    page.press("/")
+    assert page.ed("return e.store.shown.map((b) => b.id)") == ["chair"]  # a matter of the view, not the document
+    page.press("/")
+    assert page.ed("return e.store.history.length") == steps
+
+
+def test_d35_rows_reorder_by_dragging(classic):
+    page = classic.fresh(scene(CHAIR, TABLE, box("lamp", (1, -1.5, 0))))
+    page.locate('[data-id="lamp"].se-row').drag_to(page.locate('[data-id="chair"].se-row'))
+    page.settle()
+    assert [o["id"] for o in page.doc()["objects"]] == ["lamp", "chair", "table"]
+
+
+def test_d36_several_boxes_move_turn_align_and_distribute(classic):
+    boxes = [box("a", (0, -2, 0)), box("b", (0.3, 0.2, 0)), box("c", (-0.4, 2, 0))]
+    page = classic.fresh(scene(*boxes))
+    page.mouse.click(*page.middle(0))
+    page.keys.down("Shift")
+    page.mouse.click(*page.point(0.8, 0.2, 0.2))
+    page.keys.up("Shift")
+    page.settle()
+    assert page.ed("return e.store.session.selection") == ["a", "b"]
+    page.press("g", "x", "1", "Enter")
+    assert [o["position"] for o in page.doc()["objects"]] == [[1, -2, 0], [1.3, 0.2, 0], [-0.4, 2, 0]]
+    page.press("r", "9", "0", "Enter")
+    assert [o.get("yaw_deg", 0) for o in page.doc()["objects"]] == [90, 90, 0]
+    page.select("a", "b", "c")
+    page.ed("e.actions.align(0, 'mid')")
+    assert len({round(o["position"][0], 4) for o in page.doc()["objects"]}) == 1
+    page.ed("e.actions.distribute(1)")
+    ys = sorted(o["position"][1] for o in page.doc()["objects"])
+    assert ys[1] - ys[0] == pytest.approx(ys[2] - ys[1], abs=2e-4)
+    page.select()
+    page.press("b")
+    page.drag(page.client(4, 40), page.client(page.ed("return e.view.width") - 4, page.ed("return e.view.height") - 4))
+    assert set(page.ed("return e.store.session.selection")) == {"a", "b", "c"}
+
+
+def test_d37_boxes_are_copied_between_nodes_and_no_node_is(both):
+    page = both.fresh(scene(CHAIR, TABLE), scale=0.7)
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    other = page.add(pos=(760, 60))
+    page.wait_for("return e.view.width > 10", node=other)
+    page.select("table")
+    page.press("Control+c")
+    copied = page.page.evaluate("() => navigator.clipboard.readText()")
+    assert copied.startswith('{"format":"sightline.scene"')
+    page.ed("e.view.root.focus()", node=other)
+    page.keys.press("Control+v")
+    page.settle()
+    assert [o["prompt"] for o in page.doc(other)["objects"]] == ["table"]
+    assert page.page.evaluate("() => app.graph.nodes.length") == 2
+
+
+def test_d38_a_scene_is_pasted_from_text_and_bad_text_is_refused(classic):
+    page = classic.fresh(scene(CHAIR))
+    paste = (
+        "const t = new DataTransfer(); t.setData('text/plain', a);"
+        "e.view.root.dispatchEvent(new ClipboardEvent('paste', { clipboardData: t, bubbles: true, cancelable: true }))"
+    )
+    page.ed(paste, scene(TABLE))
+    assert [o["prompt"] for o in page.doc()["objects"]] == ["chair", "table"]
+    text = page.text()
+    page.ed(paste, "no scene at all")
+    assert "not a Sightline scene" in page.locate(".se-speech").inner_text()
+    assert page.text() == text
+
+
+def test_d39_delete_in_the_editor_leaves_the_node(both):
+    page = both.fresh(scene(CHAIR))
+    page.page.evaluate("(id) => app.canvas.selectNode(app.graph.getNodeById(id))", page.id)
+    page.press("Delete", "Backspace")
+    assert page.page.evaluate("() => app.graph.nodes.length") == 1
+    assert len(page.doc().get("objects", [0])) == 1  # nothing was selected in the editor either
+
+
+def test_d40_harmonise_gives_believable_sizes(classic):
+    cat = box("cat", (0, 0, 0.5), PRESETS["cat"]["size"], preset="cat")
+    horse = box("horse", (-2, 2, 0), PRESETS["horse"]["size"], preset="horse")
+    edited = box("dog", (-2, -2, 0), (3, 3, 3.1), preset="dog")
+    text = scene(cat, horse, edited)
+    top = max(PRESETS["cat"]["scale"], PRESETS["horse"]["scale"])
+    kind = {"keepHeight": True, "edited": False, "keepScale": True}
+    found = classic.fresh(text).hooks("harmonise", text, kind)
+    assert set(found) == {"cat", "horse"}
+    expected = [v * PRESETS["cat"]["scale"] / top for v in PRESETS["cat"]["size"]]
+    assert found["cat"]["size"] == pytest.approx(expected) and found["cat"]["z"] == 0.5
+    # exactly like the reference: everything, from the preset's size, on the floor
+    classic.ed("e.windows.harmonise()")
+    classic.page.get_by_text("Exactly like the reference").click()
+    classic.page.get_by_label("Apply").click()
+    classic.settle()
+    top = max(PRESETS[o["preset"]]["scale"] for o in (cat, horse, edited))
+    for made in classic.doc()["objects"]:
+        preset = PRESETS[made["preset"]]
+        assert made["size"] == pytest.approx([v * preset["scale"] / top for v in preset["size"]], abs=1e-6)
+        assert made["position"][2] == 0
+
+
+def test_d41_all_presets_add_with_their_sizes(classic):
+    page = classic.fresh()
+    page.ed("for (const name of a) e.actions.add(name, name)", sorted(PRESETS))
+    objects = page.doc()["objects"]
+    assert len(objects) == 46
+    assert {o["preset"]: o["size"] for o in objects} == {k: v["size"] for k, v in PRESETS.items()}
