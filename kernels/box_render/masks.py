@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...scene.errors import InputError
 from .outlines import box_windows
-from .scene import BoxScene
+from .scene import FLOOR_CENTER, FLOOR_HALF, BoxScene
 
 MARGIN = 0.9  # pixels around the silhouette in which the reference's antialiasing still sets a pixel, at 1024
 
@@ -71,7 +71,9 @@ def nearest_boxes(scene: BoxScene) -> tuple[Tensor, Tensor]:
     if scene.floor:
         down = rows[:, None, 2] + columns[:, 2]
         floor = -scene.eye[2] / torch.where(down.abs() < 1e-9, 1e-9, down)
-        depth = torch.where(floor > scene.near, floor, depth)
+        place = scene.eye[:2] + floor[..., None] * (rows[:, None, :2] + columns[:, :2])
+        on = ((place - place.new_tensor(FLOOR_CENTER)).abs() <= FLOOR_HALF).all(-1) & (floor > scene.near)
+        depth = torch.where(on, floor, depth)
     turns = scene.axes.mT / scene.halves[..., None]
     starts = (turns @ (scene.eye - scene.centers)[..., None])[..., 0]
     for i, (left, top, right, bottom) in enumerate(box_windows(scene)):

@@ -91,7 +91,7 @@ def render_dense(scene: BoxScene, samples: int = SAMPLES) -> Tensor:
 def display(linear: Tensor) -> Tensor:
     """Scene-linear [..., 3] to what Blender's picture shows, 0 to 1: AgX, and the half level its dither adds."""
     if linear.ndim == 3:  # in strips, which stay in the cache
-        return torch.cat([display(part[None])[0] for part in linear.split(32)])
+        return torch.cat([display(part[None])[0] for part in linear.split(8)])
     return (agx(linear) + coefficients()["bias"]).clamp_(0.0, 1.0)
 
 
