@@ -63,7 +63,8 @@ function attach(node) {
   const widget = node.widgets?.find((w) => w.name === "scene");
   if (!widget || editors.has(node)) return;
   widget.hidden = true;
-  widget.options = { ...widget.options, hidden: true };
+  widget.options ??= {};
+  widget.options.hidden = true;
   widget.computeSize = () => [0, -4];
   const holder = document.createElement("div");
   holder.style.cssText = "width:100%;height:100%;min-height:0";

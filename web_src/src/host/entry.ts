@@ -78,7 +78,8 @@ function attach(node: any): void {
   const widget = node.widgets?.find((w: any) => w.name === "scene");
   if (!widget || editors.has(node)) return;
   widget.hidden = true;
-  widget.options = { ...widget.options, hidden: true };
+  widget.options ??= {};
+  widget.options.hidden = true; // the same object: Nodes 2.0 has already taken hold of it
   widget.computeSize = () => [0, -4];
   const holder = document.createElement("div");
   holder.style.cssText = "width:100%;height:100%;min-height:0";
