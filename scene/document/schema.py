@@ -1,7 +1,7 @@
 """The JSON Schema of the scene document, made from the document classes.
 
 `scene/document/schema/scene-v1.schema.json` is this, checked in for the editor and for other programs; a test fails if
-the two differ. Rewrite it with `python -m sightline layout schema -o FILE`.
+the two differ. Rewrite it with `FILE.write_text(schema_text(), encoding="utf-8")`.
 """
 
 from __future__ import annotations
