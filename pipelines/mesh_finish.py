@@ -221,9 +221,10 @@ def _wind(work: _Work, say: Callable[[int, str], None]) -> None:
 
 
 def _fill(work: _Work, longest: float) -> int:
-    faces, middles, near = holes.fill_holes(work.vertices, work.faces, longest, work.edges)
+    faces, middles, near, into = holes.fill_holes(work.vertices, work.faces, longest, work.edges)
     if not len(faces):
         return 0
+    work.set_faces(into[work.faces])
     if work.wedges is not None:
         row = np.zeros(len(work.vertices) + len(middles), np.int64)
         row[work.faces.reshape(-1)[::-1]] = work.wedges.reshape(-1)[::-1]

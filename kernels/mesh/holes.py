@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .clean import FLAT, degenerate
+from .clean import FLAT, degenerate, equal_rows
 from .topology import Array, Edges, areas, face_components, groups, heads
 
 LONGEST = 160  # corners up to which the best triangulation is looked for; longer loops are cut in two first
@@ -21,13 +21,15 @@ CELLS = 1 << 22  # numbers held at once
 @dataclass(frozen=True)
 class Loops:
     """Borders in order. vertices: [N], loop after loop, along the direction in which a patch runs; start, size: [L];
-    perimeter: [L]; component: [L] the component each belongs to."""
+    perimeter: [L]; component: [L] the component each belongs to; touching: [P, 2] vertices at the same place that two
+    holes share."""
 
     vertices: Array
     start: Array
     size: Array
     perimeter: Array
     component: Array
+    touching: Array
 
 
 def border_loops(vertices: Array, faces: Array, edges: Edges) -> Loops:
@@ -40,6 +42,13 @@ def border_loops(vertices: Array, faces: Array, edges: Edges) -> Loops:
     after = leaving[head]  # each border edge -> the one that goes on
     closed = (after >= 0) & (np.bincount(head, minlength=len(vertices))[tail] == 1)
     loop = groups(count, np.arange(count)[after >= 0], after[after >= 0])
+    pairs = _touching(vertices[tail], loop)
+    if len(pairs):  # from one hole to the next no longer around the faces between them
+        before = np.full(count, -1, np.int64)
+        before[after[after >= 0]] = np.flatnonzero(after >= 0)
+        pairs = pairs[(before[pairs] >= 0).all(1)]
+        after[before[pairs]] = pairs[:, ::-1]
+        loop = groups(count, np.arange(count)[after >= 0], after[after >= 0])
     whole = np.ones(count, bool)
     np.logical_and.at(whole, loop, closed)
     # How far each is from the lowest of its loop, by jumps that double.
@@ -57,20 +66,32 @@ def border_loops(vertices: Array, faces: Array, edges: Edges) -> Loops:
     length = np.linalg.norm(vertices[head[rows]] - vertices[tail[rows]], axis=1)
     perimeter = np.add.reduceat(length, start) if len(start) else np.zeros(0)
     _, label = face_components(edges)
-    return Loops(tail[rows], start, size, perimeter, label[border[rows][start] // 3])
+    return Loops(tail[rows], start, size, perimeter, label[border[rows][start] // 3], tail[pairs])
+
+
+def _touching(places: Array, loop: Array) -> Array:
+    """[P, 2] border edges of the same loop that start at the same place: two holes meet there in a vertex that was
+    doubled."""
+    lowest = equal_rows(places)
+    second = np.flatnonzero(lowest != np.arange(len(lowest)))
+    second = second[np.bincount(lowest, minlength=len(lowest))[lowest[second]] == 2]
+    second = second[loop[lowest[second]] == loop[second]]
+    return np.stack([lowest[second], second], 1)
 
 
 def fill_holes(
     vertices: Array, faces: Array, longest: float, edges: Edges | None = None, callback=None
-) -> tuple[Array, Array, Array]:
-    """Patches for border loops with a perimeter up to `longest`: new faces, new vertices, and a vertex near each.
+) -> tuple[Array, Array, Array, Array]:
+    """Patches for border loops with a perimeter up to `longest`: new faces, new vertices, a vertex near each, and what
+    old vertices become [V]: those that were doubled where two holes touch are one again.
 
     The patch of a loop has the least area and the shortest edges together, found exactly for up to `LONGEST` corners.
     Where a patch would use an edge that the mesh has already, a vertex in the middle of the loop is added. Loops that
     are the rim of a sheet are left open.
     """
     edges = edges or Edges.of(faces)
-    none = np.zeros((0, 3), np.int64), np.zeros((0, 3)), np.zeros(0, np.int64)
+    into = np.arange(len(vertices))
+    none = np.zeros((0, 3), np.int64), np.zeros((0, 3)), np.zeros(0, np.int64), into
     if not len(edges.border) or longest <= 0:
         return none
     loops = border_loops(vertices, faces, edges)
@@ -84,7 +105,9 @@ def fill_holes(
     furthest = np.zeros(number)
     np.maximum.at(furthest, loops.component, loops.perimeter)
     rim = (area >= WHOLE * whole) & (loops.perimeter >= furthest[loops.component])
-    known = Edges.of(np.concatenate([faces, patches]))
+    joined = into.copy()
+    joined[loops.touching[:, 1]] = loops.touching[:, 0]
+    known = Edges.of(joined[np.concatenate([faces, patches])])
     crowded = np.repeat(known.crowded, known.count)
     face = known.order[crowded] // 3
     meets = np.zeros(len(loops.size), bool)
@@ -99,7 +122,16 @@ def fill_holes(
         near.append(ring[0])
         center = np.full(len(ring), len(vertices) + i)
         faces_out.append(np.stack([ring, np.roll(ring, -1), center], 1))
-    return np.concatenate(faces_out), np.array(middles).reshape(-1, 3), np.array(near, np.int64)
+    filled = np.zeros(len(loops.size), bool)
+    filled[owner[keep]] = filled[fans] = True
+    loop_of = np.zeros(len(vertices), np.int64)
+    loop_of[loops.vertices] = np.repeat(np.arange(len(loops.size)), loops.size)
+    first, second = loops.touching[filled[loop_of[loops.touching]].any(1)].T
+    into[second] = first
+    added = np.concatenate(faces_out)
+    old = added < len(vertices)
+    added[old] = into[added[old]]
+    return added, np.array(middles).reshape(-1, 3), np.array(near, np.int64), into
 
 
 def _triangulate(vertices: Array, loops: Loops, chosen: Array, callback=None) -> tuple[Array, Array]:

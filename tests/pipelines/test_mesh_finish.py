@@ -43,7 +43,7 @@ def same(one, other):
     steps=st.integers(6, 14),
     bumps=st.floats(0, 0.25),
     seed=st.integers(0, 10**6),
-    holes=st.integers(0, 4),
+    holes=st.integers(0, 12),
     flips=st.floats(0, 1),
     duplicates=st.integers(0, 30),
     soup=st.booleans(),

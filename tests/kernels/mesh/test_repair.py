@@ -135,7 +135,7 @@ def test_holes_are_filled_with_few_slivers(reach):
     vertices, faces = ball(24)
     rest = faces[np.linalg.norm(vertices[faces].mean(1) - vertices[0], axis=1) > reach]
     rest, keep = used(vertices, rest)
-    patch, middle, _ = holes.fill_holes(vertices[keep], rest, 10.0)
+    patch, middle, _, _ = holes.fill_holes(vertices[keep], rest, 10.0)
     assert not len(middle)
     whole = np.concatenate([rest, patch])
     assert Counts.of(whole).border_edges == 0 and Counts.of(whole).conflicting_edges == 0
@@ -144,6 +144,20 @@ def test_holes_are_filled_with_few_slivers(reach):
     degree = np.bincount(patch.reshape(-1))
     assert degree.max() < 0.5 * len(patch)  # no fan
     assert not len(holes.fill_holes(vertices[keep], rest, 0.01)[0])
+
+
+def test_holes_that_touch_are_closed_one_by_one():
+    vertices, faces = ball(8)
+    shared = np.isin(faces, faces[300]).sum(1)
+    gone = [300, int(np.flatnonzero(shared == 1)[0])]  # they have one vertex in common
+    rest = np.delete(faces, gone, 0)
+    split, source = clean.separate(vertices, rest)
+    assert len(source) == 1
+    more = np.concatenate([vertices, vertices[source]])
+    patch, middle, _, into = holes.fill_holes(more, split, 0.5)
+    whole = np.concatenate([into[split], patch])
+    assert not len(middle) and len(patch) == len(gone)
+    assert Counts.of(whole) == Counts.of(faces)
 
 
 def test_rims_of_sheets_stay_open_and_long_loops_are_cut():
@@ -159,7 +173,7 @@ def test_rims_of_sheets_stay_open_and_long_loops_are_cut():
     frame, keep = used(vertices, frame)
     loops = holes.border_loops(vertices[keep], frame, Edges.of(frame))
     assert sorted(loops.size.tolist()) == [200, 280] and loops.perimeter.max() == pytest.approx(280)
-    patch, _, _ = holes.fill_holes(vertices[keep], frame, 250.0)
+    patch, _, _, _ = holes.fill_holes(vertices[keep], frame, 250.0)
     assert len(patch) == 198 and Counts.of(np.concatenate([frame, patch])).border_edges == 280
 
 
