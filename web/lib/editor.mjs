@@ -30023,7 +30023,7 @@ var Actions = class {
     const high = [0, 1, 2].map((i) => Math.max(...all.map((b) => b.max[i])));
     const target = low.map((v, i) => (v + high[i]) / 2);
     const radius = Math.hypot(...high.map((v, i) => v - low[i])) / 2;
-    store.set({ through: false, mode: "solid", view: { ...store.session.view, target, distance: Math.max(radius * 2.6, 1.5) } });
+    store.set({ through: false, mode: "solid", view: { ...store.session.view, target, distance: Math.max(radius * 2.2, 1.5) } });
   }
   /** The selection (or everything) as text that another editor, or a text editor, takes. */
   clipboard() {
@@ -32981,10 +32981,16 @@ function drawLabel(ctx, text, x, y, palette2, chip, strong = false) {
   ctx.textAlign = "left";
   ctx.fillText(short, left + (chip ? 18 : 6), top + 9.5);
 }
-function drawName(ctx, scene, box, camera, palette2, strong) {
+function drawName(ctx, scene, box, camera, palette2, strong, taken) {
   const top = project(camera, [box.position[0], box.position[1], box.position[2] + box.size[2]]);
   if (top[2] < 0.05) return;
-  drawLabel(ctx, `${scene.objects.indexOf(box) + 1}  ${label(box)}`, top[0], top[1] - 14, palette2, colourOf(scene, box), strong);
+  const text = `${scene.objects.indexOf(box) + 1}  ${label(box)}`;
+  const w = Math.min(text.length, 34) * 6.2 + 22;
+  const rect = { x: top[0] - w / 2, y: top[1] - 23, w, h: 18 };
+  const covers = (r) => rect.x < r.x + r.w && r.x < rect.x + rect.w && rect.y < r.y + r.h && r.y < rect.y + rect.h;
+  if (!strong && taken.some(covers)) return;
+  taken.push(rect);
+  drawLabel(ctx, text, top[0], top[1] - 14, palette2, colourOf(scene, box), strong);
 }
 function drawGuides(ctx, guides, boxes, camera, palette2) {
   ctx.strokeStyle = palette2.accent;
@@ -33298,9 +33304,10 @@ var Viewport = class {
         if (next) drawOutline(ctx, { ...box, size: next.size, position: [box.position[0], box.position[1], next.z] }, camera, look.ink, 1.5, [5, 4]);
       }
     if (this.transform) drawGuides(ctx, this.transform.guides, store.shown, camera, look);
-    for (const box of store.shown)
-      if (selected.has(box.id) || this.hovered === box.id || names && mode === "solid")
-        drawName(ctx, store.scene, box, camera, look, selected.has(box.id) || this.hovered === box.id);
+    const taken = [];
+    const near = (box) => selected.has(box.id) || this.hovered === box.id;
+    for (const box of [...store.shown].sort((a, b) => Number(near(b)) - Number(near(a))))
+      if (near(box) || names && mode === "solid") drawName(ctx, store.scene, box, camera, look, near(box), taken);
     this.shapes = gizmoShapes(store, camera, look);
     const still = mode === "exact" || mode === "compare" || mode === "masks";
     if (!still || this.transform) drawGizmo(ctx, this.shapes, this.hot, look);

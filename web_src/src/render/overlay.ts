@@ -113,10 +113,17 @@ export function drawLabel(ctx: Ctx, text: string, x: number, y: number, palette:
   ctx.fillText(short, left + (chip ? 18 : 6), top + 9.5);
 }
 
-export function drawName(ctx: Ctx, scene: Scene, box: Box, camera: Pinhole, palette: Palette, strong: boolean): void {
+/** A box's name above it, unless that would cover one that is already there (`taken`). */
+export function drawName(ctx: Ctx, scene: Scene, box: Box, camera: Pinhole, palette: Palette, strong: boolean, taken: Rect[]): void {
   const top = project(camera, [box.position[0], box.position[1], box.position[2] + box.size[2]]);
   if (top[2] < 0.05) return;
-  drawLabel(ctx, `${scene.objects.indexOf(box) + 1}  ${label(box)}`, top[0], top[1] - 14, palette, colourOf(scene, box), strong);
+  const text = `${scene.objects.indexOf(box) + 1}  ${label(box)}`;
+  const w = Math.min(text.length, 34) * 6.2 + 22;
+  const rect = { x: top[0] - w / 2, y: top[1] - 23, w, h: 18 };
+  const covers = (r: Rect) => rect.x < r.x + r.w && r.x < rect.x + rect.w && rect.y < r.y + r.h && r.y < rect.y + rect.h;
+  if (!strong && taken.some(covers)) return;
+  taken.push(rect);
+  drawLabel(ctx, text, top[0], top[1] - 14, palette, colourOf(scene, box), strong);
 }
 
 export function drawGuides(ctx: Ctx, guides: Guide[], boxes: Box[], camera: Pinhole, palette: Palette): void {

@@ -233,7 +233,7 @@ export class Actions {
     const high = [0, 1, 2].map((i) => Math.max(...all.map((b) => b.max[i])));
     const target = low.map((v, i) => (v + high[i]) / 2) as Vec3;
     const radius = Math.hypot(...high.map((v, i) => v - low[i])) / 2;
-    store.set({ through: false, mode: "solid", view: { ...store.session.view, target, distance: Math.max(radius * 2.6, 1.5) } });
+    store.set({ through: false, mode: "solid", view: { ...store.session.view, target, distance: Math.max(radius * 2.2, 1.5) } });
   }
 
   /** The selection (or everything) as text that another editor, or a text editor, takes. */

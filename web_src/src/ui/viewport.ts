@@ -229,9 +229,10 @@ export class Viewport {
         if (next) drawOutline(ctx, { ...box, size: next.size, position: [box.position[0], box.position[1], next.z] }, camera, look.ink, 1.5, [5, 4]);
       }
     if (this.transform) drawGuides(ctx, this.transform.guides, store.shown, camera, look);
-    for (const box of store.shown)
-      if (selected.has(box.id) || this.hovered === box.id || (names && mode === "solid"))
-        drawName(ctx, store.scene, box, camera, look, selected.has(box.id) || this.hovered === box.id);
+    const taken: Rect[] = [];
+    const near = (box: Box) => selected.has(box.id) || this.hovered === box.id;
+    for (const box of [...store.shown].sort((a, b) => Number(near(b)) - Number(near(a))))
+      if (near(box) || (names && mode === "solid")) drawName(ctx, store.scene, box, camera, look, near(box), taken);
     this.shapes = gizmoShapes(store, camera, look);
     const still = mode === "exact" || mode === "compare" || mode === "masks";
     if (!still || this.transform) drawGizmo(ctx, this.shapes, this.hot, look);
