@@ -42,24 +42,28 @@ def structure_reach(decoder: SparseStructureDecoder) -> int:
 
 @torch.no_grad()
 def decode_occupancy(
-    decoder: SparseStructureDecoder, latent: Tensor, tile: int | None = 32, progress: Progress | None = None
+    decoder: SparseStructureDecoder,
+    latent: Tensor,
+    tile: int | tuple[int, int, int] | None = 32,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Logits [1, factor GX, factor GY, factor GZ] of a lattice latent [C, GX, GY, GZ].
 
-    tile: side in latent cells of the blocks that are decoded one after the other, each with what it depends on around
-    it, which gives the same numbers; None decodes everything at once.
+    tile: sides in latent cells of the blocks that are decoded one after the other, each with what it depends on around
+    it, which gives the same numbers; None decodes everything at once, and so does one side where that is hardly more.
     """
     size, factor = latent.shape[1:], decoder.factor
     reach = structure_reach(decoder)
-    if tile is None or max(size) <= tile + 2 * reach:
+    if tile is None or isinstance(tile, int) and max(size) <= tile + 2 * reach:
         return decoder(latent[None])[0]
+    sides = (tile,) * 3 if isinstance(tile, int) else tile
     out = latent.new_empty(1, *(n * factor for n in size))
-    starts = [range(0, n, tile) for n in size]
+    starts = [range(0, n, side) for n, side in zip(size, sides)]
     places = [(x, y, z) for x in starts[0] for y in starts[1] for z in starts[2]]
     for done, place in enumerate(places):
         low = [max(0, p - reach) for p in place]
-        high = [min(n, p + tile + reach) for p, n in zip(place, size)]
-        stop = [min(n, p + tile) for p, n in zip(place, size)]
+        high = [min(n, p + side + reach) for p, n, side in zip(place, size, sides)]
+        stop = [min(n, p + side) for p, n, side in zip(place, size, sides)]
         part = decoder(latent[(slice(None), *map(slice, low, high))][None])[0]
         inner = [slice((p - a) * factor, (b - a) * factor) for p, a, b in zip(place, low, stop)]
         outer = [slice(p * factor, b * factor) for p, b in zip(place, stop)]

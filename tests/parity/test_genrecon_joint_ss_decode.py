@@ -19,7 +19,8 @@ def test_occupancy(fixture, ledger):
     offsets = chunk_offsets(t["relative_translations"], meta["latent_res"])
     overlap = DenseOverlap(offsets, meta["latent_res"])
     latent = overlap.merge(range(len(offsets)), list(t["z"]))
-    for tile in (None, 5):
+    halves = tuple(-(-n // 2) if n == max(overlap.size) else n for n in overlap.size)
+    for tile in (None, halves):
         found = chunk_logits(decode_occupancy(decoder, latent, tile), overlap, meta["ss_res"])
         ledger.close("joint_ss_decode", torch.stack(found), t["occ_logits"], **NETWORK)
     for name in t:
