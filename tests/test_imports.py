@@ -41,6 +41,7 @@ ALLOWED = {
     ("cli/events.py", "urllib"): "takes its address apart",
     ("cli/bench/runner.py", "subprocess"): "times each contender in a process of its own, for its peak memory",
     ("kernels/uv/pool.py", "subprocess"): "flattens patches in processes that can be ended: xatlas cannot be stopped",
+    ("nodes/host/routes.py", "aiohttp"): "answers requests to the server that loaded us",
     ("models/download.py", "urllib"): "fetches published weights; called by the download command and node alone",
     ("models/download.py", "http"): "the exceptions of the same",
     ("models/trellis2/family.py", "pickle"): "names the exception of a refused file; nothing is unpickled",
