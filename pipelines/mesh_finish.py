@@ -22,6 +22,7 @@ from ..scene.gltf import Part
 
 Progress = Callable[[int, int], None]
 STEPS = 12
+ROUNDS = 5  # of cleaning and closing: what is closed may meet what was loose before
 
 
 @dataclass(frozen=True)
@@ -147,17 +148,23 @@ def finish_mesh(part: Part, options: FinishOptions | None = None, *, progress: P
 
     before = Counts.of(work.faces, work.edges)
     step(1)
-    say(_weld(work, options.weld), "{} vertices welded")
-    step(2)
-    _clean(work, say)
-    step(3)
-    _wind(work, say)
-    step(4)
-    if options.dust:
-        say(work.keep(~shells.dust(work.vertices, work.faces, options.dust, work.edges)), "{} faces of dust dropped")
+    for turn in range(ROUNDS):
+        begun, at = len(done), 1 + 4 * turn / ROUNDS
+        say(_weld(work, options.weld), "{} vertices welded")
+        _clean(work, say)
+        step(at + 0.3)
+        _wind(work, say)
+        step(at + 0.6)
+        if options.dust:
+            dusty = shells.dust(work.vertices, work.faces, options.dust, work.edges)
+            say(work.keep(~dusty), "{} faces of dust dropped")
+        if turn and len(done) == begun:
+            break
+        closed = _fill(work, options.holes) if options.holes else 0
+        say(closed, "{} faces added over holes")
+        if not closed and not turn:
+            break
     step(5)
-    if options.holes:
-        say(_fill(work, options.holes), "{} faces added over holes")
     if options.shells:  # after the holes, through which rays would leave
         say(work.keep(~shells.hidden(work.vertices, work.faces, work.edges)), "{} faces of hidden shells dropped")
     if options.remesh:
