@@ -97,8 +97,8 @@ def complete_projected(
 
     picture, priors: prepared uint8 [S, S, 3]; the priors are projected with the same camera. occluder: [H, W], 1 where
     something hides the object in the picture. Every stage follows `settings`; the structure uses the mask where
-    `settings.structure.masked`. anchored: seen cells of the structure keep the states of the observation alone (see
-    `sampling.sample`), seen voxels its occupancy; without it they are only guided by it, as in the paper.
+    `settings.structure.masked`. anchored: what is seen keeps the states of the observation alone (see
+    `sampling.sample`) and its occupancy; without it, it is only guided by the observation, as in the paper.
     Raises InputError where there is no prior or nothing is occupied.
     """
     if not len(priors):
@@ -175,15 +175,15 @@ def complete_projected(
             begin = torch.randn(len(coords), channels, generator=generator).to(device)
             voxels = SparseTensor(begin, coords.to(device))
             obs, prior = conditions(stage, coords, options)
-            feats = run(
-                samplers[sampler_role],
-                options,
-                lambda chosen: sparse_evaluator(flow, voxels, obs, prior, chosen, shape),
-                begin,
-                at,
-                "blend",
-                sparse_std(voxels.layout),
-            )
+
+            def evaluator(chosen):
+                return sparse_evaluator(flow, voxels, obs, prior, chosen, shape)
+
+            states: list[Tensor] = []
+            given, std = (samplers[sampler_role], options, evaluator, begin, at), sparse_std(voxels.layout)
+            if anchored:
+                run(*given, "obs", std, callback=lambda done, steps, x, alpha: states.append(x))
+            feats = run(*given, "blend", std, anchor=states or None)
             return voxels.replace(feats)
 
     shape = sparse_stage(SHAPE_OF, "shape_512", "shape_slat_sampler", None)
