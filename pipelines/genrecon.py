@@ -158,7 +158,8 @@ def sample_scene(
     """Structure, shape and texture latents of all chunks.
 
     folder: for checkpoints; a run that was interrupted goes on from there, and gives what it would have given. restart:
-    forget them. processes: who else works on it. views: of `encode_views`, where they are there already. Raises InputError where nothing is occupied.
+    forget them. processes: who else works on it. views: of `encode_views`, where they are there already. Raises
+    InputError where nothing is occupied.
     """
     options, processes = options or SampleOptions(), processes or Processes()
     settings = family.settings(options.samplers)

@@ -29,7 +29,8 @@ def draw(folder: Path, path: Path) -> None:
         given = Image.open(HERE / "inputs" / f"pixal3d_{kind}.png").convert("RGBA")
         white = Image.new("RGBA", given.size, "white")
         white.alpha_composite(given)
-        sheet.paste(white.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (GAP, GAP + row * (SIDE + GAP)))
+        top = GAP + row * (SIDE + GAP)
+        sheet.paste(white.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (GAP, top))
         part = read_mesh(next(folder.glob(f"pixal3d_{kind}_*.glb")))
         uv = torch.stack([part.uv[:, 0], 1 - part.uv[:, 1]], 1)
         texture = part.material.base_color.float()
@@ -41,7 +42,7 @@ def draw(folder: Path, path: Path) -> None:
         ).rgb  # fmt: skip
         for column, frame in enumerate(drawn):
             left = GAP + (column + 1) * (SIDE + GAP) + 3 * GAP
-            sheet.paste(to_pillow(frame.permute(2, 0, 1)), (left, GAP + row * (SIDE + GAP)))
+            sheet.paste(to_pillow(frame.permute(2, 0, 1)), (left, top))
     sheet.save(path, quality=90)
 
 
