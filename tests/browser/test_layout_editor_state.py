@@ -66,7 +66,7 @@ def test_d7_d8_the_text_widget_is_hidden_first_and_in_the_prompt(both):
     page = both.fresh(scene(CHAIR))
     page.nudge(0, 1)
     names = page.page.evaluate("(id) => app.graph.getNodeById(id).widgets.map((w) => w.name)", page.id)
-    assert names == ["scene", "layout"]
+    assert names[:2] == ["scene", "layout"]  # the host adds its own preview after a run
     assert page.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].hidden", page.id)
     page.page.wait_for_timeout(300)
     shown = page.page.evaluate(

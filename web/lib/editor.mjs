@@ -32294,7 +32294,7 @@ var Store = class {
     seen.add(this.key);
     const kept = sessions.get(this.key);
     if (kept) this.session = kept;
-    else sessions.set(this.key, this.session);
+    else sessions.set(this.key, this.session = copy(START));
     this.session.selection = this.session.selection.filter((id) => this.scene.objects.some((b) => b.id === id));
     this.restartHistory("Open");
     this.tell("loaded", "scene", "selection", "session");
