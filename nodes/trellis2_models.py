@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..models.trellis2.cascade import Cascade, load_cascade
-from ..models.trellis2.family import core_family, embedded_family, find_dinov3, find_naf, read_encoder
+from ..models.trellis2.family import core_family, embedded_family, find_dinov3, find_naf, own_encoder, read_encoder
 from ..scene.errors import InputError
 from . import host
 from .host import io
@@ -137,7 +137,9 @@ class Trellis2Loader(io.ComfyNode):
         pipeline = host.weight_path(host.TRELLIS2_FOLDER, models)
         search = host.folders(host.TRELLIS2_FOLDER)
         cascade = HostedCascade.of(load_cascade(pipeline, search=search))
-        give_encoder(cascade, image_encoder)
+        cascade.image_encoder = own_encoder(pipeline, search)
+        if cascade.image_encoder is None:
+            give_encoder(cascade, image_encoder)
         host.tell(f"{models}: {len(cascade.models)} networks" + ("" if cascade.naf is None else ", NAF"))
         return io.NodeOutput(cascade)
 

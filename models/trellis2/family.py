@@ -154,14 +154,21 @@ def load_family(
         raise InputError(f"{str(error).rstrip('.')}; {GET.format(name)}.") from None
     check_networks(cascade, pipeline_type, projected, decode_only)
     if not decode_only:
-        own = None if dinov3 else read_pipeline(path)[1].get("image_encoder")
+        own = None if dinov3 else own_encoder(path, folders)
         if own is None:
             cascade.image_encoder, cascade.naf = find_encoder(folders, projected, dinov3, naf)
         else:
-            cascade.image_encoder = load_model(find_model(own, folder, folders))
+            cascade.image_encoder = own
             if projected and any(stage.naf_target for stage in cascade.config.image_stages.values()):
                 cascade.naf = find_naf(folders, naf)
     return cascade
+
+
+def own_encoder(path: str | Path, folders: Sequence[Path] = ()) -> torch.nn.Module | None:
+    """The image encoder that a family names in its `pipeline.json`, as small ones do; None for those with DINOv3."""
+    folder, args = read_pipeline(path)
+    named = args.get("image_encoder")
+    return None if named is None else load_model(find_model(named, folder, folders))
 
 
 def embedded_family(*, device: torch.device | str = "cpu", low_vram: bool = False) -> Cascade:
