@@ -12,7 +12,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -249,38 +250,41 @@ def write_picture(path: Path, placed: Tensor, part: Part, view: View, size: int)
     alpha = render_mesh(places, part.faces, camera, **plain).rgb[0, ..., :1]
     straight = torch.where(alpha > 0, lit / alpha.clamp(min=1e-3), 0.0).clamp(0, 1)
     pixels = (torch.cat([straight, alpha], -1) * 255).round().byte().cpu().numpy()
+    with whole(path) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place at the end; after an error nothing is left of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    Image.fromarray(pixels).save(partial, format="PNG")
-    os.replace(partial, path)
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """A .npz file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with open(partial, "wb") as file:
+    with whole(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
 
 
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def write_metadata(out: Path) -> None:
     """`metadata.csv` of all records, and `dataset.json` of the roots that are there."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "records").glob("*.json"))]
     fields = sorted({name for record in records for name in record} - {"sha256"})
-    partial = out / "metadata.csv.part"
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole(out / "metadata.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["sha256", *fields])
         writer.writeheader()
         writer.writerows(records)
-    os.replace(partial, out / "metadata.csv")
     roots = {key: folder for key, folder in ROOTS.items() if (out / folder).is_dir()}
     write_text(out / "dataset.json", json.dumps({out.resolve().name: roots}, indent=1))

@@ -85,6 +85,21 @@ def test_parts_make_the_same_as_one(meshes, tmp_path):
             assert all(np.array_equal(a[name], b[name]) for name in a.files)
 
 
+def test_a_full_disk_stops_it_and_leaves_no_half_file(meshes, tmp_path, monkeypatch):
+    out, written = tmp_path / "data", []
+
+    def savez(file, **arrays):
+        if len(written) == 3:
+            raise OSError(28, "No space left on device", str(out))
+        written.append(file.write(b"1"))
+
+    monkeypatch.setattr(np, "savez_compressed", savez)
+    with pytest.raises(OSError, match="No space left"):
+        build(meshes, out, OPTIONS)
+    assert len(list(out.rglob("*.npz"))) == 3 and not list(out.rglob("*.part"))
+    assert not list((out / "records").iterdir())  # so the object is made again next time
+
+
 def test_the_object_fills_its_picture_upright():
     points = torch.tensor(trimesh.creation.box((1, 2, 1)).vertices, dtype=torch.float32)
     placed = place_in_view(points, View(0.0, 0.0, 40.0))
