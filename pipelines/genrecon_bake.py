@@ -93,8 +93,14 @@ def bake_scene(
     if not parts:
         raise InputError("The scene has no face; there is nothing to bake.")
     baked: list[Part] = []
+    inference = torch.is_inference_mode_enabled()
+
+    def bake(part) -> Part:
+        with torch.inference_mode(inference):  # which threads do not inherit
+            return bake_chunk(scene, *part, size, method)
+
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for part in pool.map(lambda p: bake_chunk(scene, *p, size, method), parts):
+        for part in pool.map(bake, parts):
             baked.append(part)
             if progress:
                 progress("bake", len(baked), len(parts))

@@ -57,11 +57,17 @@ def render_linear(scene: BoxScene, samples: int = SAMPLES, progress: Progress | 
                 color[sharp] = _trace(scene, points, near, pairs, limit).view(len(sharp), -1, 3).mean(1)
         picture[top:bottom, left:right] = color.view(bottom - top, right - left, 3)
 
+    inference = torch.is_inference_mode_enabled()
+
+    def in_mode(corner: tuple[int, int]) -> None:
+        with torch.inference_mode(inference):  # threads do not inherit it, and `picture` belongs to the caller's mode
+            draw(corner)
+
     # tiles are independent, and torch lets other threads run while it computes
     workers = min(torch.get_num_threads(), len(corners)) if scene.device.type == "cpu" else 1
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for done, _ in enumerate(pool.map(draw, corners)):
+            for done, _ in enumerate(pool.map(in_mode, corners)):
                 if progress is not None:
                     progress(done + 1, len(corners))
         except BaseException:

@@ -212,3 +212,11 @@ def test_nearest_boxes_are_the_ones_in_front():
     ray = scene.rays @ torch.tensor([32.5, 30.5, 1.0])
     assert float(depth[30, 32]) == pytest.approx(float((1.5 - scene.eye[0]) / ray[0]), rel=1e-4)
     assert torch.isinf(nearest_boxes(dataclasses.replace(boxes(), floor=False))[1]).all()
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_threads_draw_in_the_callers_mode(inference):
+    """A host runs its nodes in inference mode, which threads do not inherit."""
+    with torch.inference_mode(inference):
+        picture = render_linear(boxes((0.0, 0.0, 0.5), size=96), 2)
+    assert picture.is_inference() is inference and bool(torch.isfinite(picture).all())
