@@ -35,9 +35,9 @@ def finish_scene(
     vertices = scene.vertices[used]
     if hole_perimeter > 0:
         place, corners = vertices.double().numpy(), faces.long().numpy()
-        more, middles, _ = fill_holes(place, corners, hole_perimeter)
+        more, middles, _, into = fill_holes(place, corners, hole_perimeter)
         vertices = torch.cat([vertices, torch.from_numpy(middles).float()])
-        faces = torch.cat([faces, torch.from_numpy(np.asarray(more, dtype=np.int64)).reshape(-1, 3)])
+        faces = torch.from_numpy(np.concatenate([into[corners], np.asarray(more, dtype=np.int64).reshape(-1, 3)]))
     if smooth_iterations:
         vertices = taubin_smooth(vertices, faces, smooth_iterations, lam, mu, feature_angle)
     return replace(scene, vertices=vertices, faces=faces.int())

@@ -35,13 +35,13 @@ def mesh_parts(mesh: Any, name: str = "mesh") -> list[Part]:
 
         try:
             material = _material(mesh, i)
-            uv = rows("uvs")
+            uv, normals = rows("uvs"), rows("normals")
             if uv is None and material.textures:
                 material = Material(material.name)
             part = Part(
                 rows("vertices"), mesh.faces[i, :f].detach().cpu().long(), material,
-                normals=rows("normals"), tangents=rows("tangents") if mesh.normals is not None else None,
-                uv=uv, colors=rows("vertex_colors"),
+                normals=normals, tangents=None if normals is None else rows("tangents"), uv=uv,
+                colors=rows("vertex_colors"),
             )  # fmt: skip
         except InputError as error:
             which = f"`{name}`" if count == 1 else f"Item {i} of `{name}`"
@@ -129,14 +129,16 @@ def parts_mesh(parts: Sequence[Part], like: Any = None) -> Any:
     counts = [torch.tensor([len(v) for v in values]) for values in zip(*((p.vertices, p.faces) for p in parts))]
     ragged = dict(vertex_counts=counts[0], face_counts=counts[1]) if len(parts) > 1 else {}
     if mesh is None:
-        mesh = Types.MESH(vertices, faces, **fields, **ragged)
+        mesh = Types.MESH(vertices, faces, **ragged)
+        for name, value in fields.items():  # as attributes: hosts before 0.33 do not know all of them
+            setattr(mesh, name, value)
         mesh.unlit = all(part.material.unlit for part in parts)
     else:
         mesh.vertices, mesh.faces = vertices, faces
         mesh.vertex_counts, mesh.face_counts = ragged.get("vertex_counts"), ragged.get("face_counts")
         for name, value in fields.items():
             setattr(mesh, name, value)
-    material = dict(mesh.material or {})
+    material = dict(getattr(mesh, "material", None) or {})
     for key in (ALPHA_MAP, ALPHA_MODE, "base_color_factor", "metallic_factor", "roughness_factor"):
         material.pop(key, None)
     first = parts[0].material

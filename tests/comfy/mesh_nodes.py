@@ -36,7 +36,14 @@ def batch(items, types):
         face_counts=torch.tensor([len(f) for _, f, *_ in items]),
     )
     coords = torch.cat([torch.nn.functional.pad(c, (1, 0), value=i) for i, (*_, c, _) in enumerate(items)])
-    return mesh, types.VOXEL(coords, voxel_colors=torch.cat([c for *_, c in items]), resolution=24)
+    return mesh, colored(types, coords, torch.cat([c for *_, c in items]), 24)
+
+
+def colored(types, coords, colors, resolution):
+    """A sparse VOXEL; hosts before 0.33 carry colors as attributes."""
+    voxel = types.VOXEL(coords)
+    voxel.voxel_colors, voxel.resolution = colors, resolution
+    return voxel
 
 
 def main() -> None:
@@ -78,7 +85,7 @@ def main() -> None:
         written = write(baked, **file)
         said["files"] = [entry.filename for entry in written.ui["3d"]]
         said["first"] = str(written.args[0].get_source())
-        clear = Types.VOXEL(voxel.data, voxel_colors=voxel.voxel_colors.clone(), resolution=24)
+        clear = colored(Types, voxel.data, voxel.voxel_colors.clone(), 24)
         clear.voxel_colors[:, 5] = (voxel.data[:, 2] > 12).float()
         masked = bake(flat, voxel=clear, **settings).args[0]
         said["mask"] = masked.material["sightline_alpha_mode"]
@@ -90,10 +97,10 @@ def main() -> None:
         outside = Types.MESH(mesh.vertices, mesh.faces + 10_000)
         flat_one = Types.MESH(flat.vertices[:1], flat.faces[:1])
         tiled = Types.MESH(flat.vertices[:1], flat.faces[:1], uvs=flat.uvs[:1] * 3)
-        coarse = Types.VOXEL(voxel.data, voxel_colors=voxel.voxel_colors, resolution=8)
+        coarse = colored(Types, voxel.data, voxel.voxel_colors, 8)
         more = torch.cat([voxel.data, voxel.data[:1] + torch.tensor([2, 0, 0, 0])])
         colors = torch.cat([voxel.voxel_colors, voxel.voxel_colors[:1]])
-        three = Types.VOXEL(more, voxel_colors=colors, resolution=24)
+        three = colored(Types, more, colors, 24)
         refused = {}
         for name, call in {
             "dense": lambda: bake(flat, voxel=dense, **settings),
