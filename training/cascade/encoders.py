@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.trellis2.sc_vae import ShapeEncoder, SparseVaeEncoder
+from ...models.trellis2.sparse_structure_vae import SparseStructureEncoder
 from ...scene.sparse import SparseTensor
 from .encoder_stage import draw
 
@@ -29,6 +30,20 @@ def _batch(bench: Bench, rows: Tensor):
 
 def _wanted(source, rows: Tensor, coords: Tensor) -> Tensor:
     return torch.cat([source.code(int(i), coords[coords[:, 0] == k][:, 1:]) for k, i in enumerate(rows)])
+
+
+def structure_encoder_loss(bench: Bench, batch: int):
+    """Squared error of the mean against the structure latent, from the occupancy alone."""
+    data = bench.latents()
+
+    def loss(encoder: SparseStructureEncoder, step: int) -> dict[str, Tensor]:
+        rows = draw(len(data), batch, step, 10)
+        with torch.autocast("cpu", torch.bfloat16):
+            mean, logvar = encoder(data.occupied[rows][:, None].float())
+        error = mean.float() - data.structure[rows].float()
+        return {"code": error.square().mean(), "variance": 1e-3 * logvar.float().square().mean()}
+
+    return loss
 
 
 def shape_encoder_loss(bench: Bench, batch: int):

@@ -35,7 +35,7 @@ CODE_FILE = "shape_code.safetensors"
 RUNS = {  # file -> stage; encoders are left out where they were not trained
     "ss_flow": "structure_flow", "ss_dec": "structure_tuning", "shape_flow": "shape_flow",
     "shape_dec": "shape_decoder", "tex_flow": "texture_flow", "tex_dec": "texture_decoder",
-    "shape_enc": "shape_encoder", "tex_enc": "texture_encoder",
+    "ss_enc": "structure_encoder", "shape_enc": "shape_encoder", "tex_enc": "texture_encoder",
 }  # fmt: skip
 SAMPLERS = {
     "sparse_structure_sampler": SamplerSettings(1, 1.0, 0.0, (0.0, 1.0), 3.0),

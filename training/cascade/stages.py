@@ -16,7 +16,7 @@ from ...models.trellis2.config import SparseVaeConfig, StructureVaeConfig
 from ...models.trellis2.sc_vae import ShapeDecoder, ShapeEncoder, SparseVaeDecoder, SparseVaeEncoder
 from ...models.trellis2.slat_flow import StructuredLatentFlow
 from ...models.trellis2.sparse_structure_flow import SparseStructureFlow
-from ...models.trellis2.sparse_structure_vae import SparseStructureDecoder
+from ...models.trellis2.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from ...scene.errors import InputError
 from ..optimizers import OptimizerOptions
 from ..stage_run import StageRun
@@ -27,6 +27,7 @@ from .encoder_stage import EncoderTask, draw
 from .sampling import STRUCTURE_SAMPLER, sample_structures
 
 STRUCTURE_DECODER = StructureVaeConfig(latent_channels=16, num_res_blocks=1, num_res_blocks_middle=1, channels=(64, 16))
+STRUCTURE_ENCODER = StructureVaeConfig(latent_channels=16, num_res_blocks=1, num_res_blocks_middle=2, channels=(24, 64))
 SHAPE_DECODER = SparseVaeConfig(model_channels=(64, 32, 16), latent_channels=16, num_blocks=(3, 1, 0))
 SHAPE_ENCODER = SparseVaeConfig(model_channels=(16, 32, 64), latent_channels=16, num_blocks=(0, 1, 2))
 TEXTURE_DECODER = SparseVaeConfig(
@@ -259,6 +260,10 @@ STAGES = {
     "texture_flow": Stage(
         _flow(StructuredLatentFlow, flows.TEXTURE_FLOW), texture_flow_loss, 1500, 8, FLOW_OPTIONS, flows.is_hidden,
         0.998, ("encoder",),
+    ),
+    "structure_encoder": Stage(
+        lambda: SparseStructureEncoder(STRUCTURE_ENCODER), encoders.structure_encoder_loss, 600, 12, VAE_OPTIONS,
+        decoders.is_hidden, 0.99,
     ),
     "shape_encoder": Stage(
         lambda: ShapeEncoder(SHAPE_ENCODER), encoders.shape_encoder_loss, 350, 4, VAE_OPTIONS, decoders.is_hidden, 0.99

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ...models.trellis2.family import EMBEDDED_FOLDER
 from ...scene.errors import InputError
 
 
@@ -19,8 +20,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     recipe = read_recipe(args.config, args.set)
     if args.export:
-        pipeline = write_family(Path(args.export), Path(args.out or ""), recipe)
-        print(f"{pipeline}: the embedded family with this flow in it")
+        base = Path(args.weights) if args.weights else EMBEDDED_FOLDER
+        pipeline = write_family(Path(args.export), Path(args.out or ""), recipe, base)
+        print(f"{pipeline}: the family with this flow in it")
         return 0
     if not args.data:
         raise InputError("--data is missing; give a folder with dataset.json, or the roots as JSON.")

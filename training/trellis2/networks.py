@@ -59,8 +59,8 @@ def embedded_file(stage: str) -> Path:
     return EMBEDDED_FOLDER / (read_pipeline(EMBEDDED_FOLDER)[1]["models"][ROLES[stage]] + ".safetensors")
 
 
-def write_family(folder: Path, run: Path, recipe: Recipe) -> Path:
-    """A copy of the embedded family with the flow that a run trained in its place; returns its pipeline.json.
+def write_family(folder: Path, run: Path, recipe: Recipe, base: Path = EMBEDDED_FOLDER) -> Path:
+    """A copy of a family (the embedded one) with the flow that a run trained in its place; returns its pipeline.json.
 
     Raises InputError where the folder exists, and for a run of another stage or one that has not written its networks.
     """
@@ -71,7 +71,7 @@ def write_family(folder: Path, run: Path, recipe: Recipe) -> Path:
         raise InputError(f"{folder} exists already; choose a new folder.")
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(EMBEDDED_FOLDER, partial)
+    shutil.copytree(base, partial)
     stem = partial / read_pipeline(partial)[1]["models"][ROLES[recipe.stage]]
     for suffix in (".json", ".safetensors"):
         shutil.copyfile(trained.with_suffix(suffix), stem.with_suffix(suffix))
