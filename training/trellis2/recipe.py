@@ -125,7 +125,6 @@ class Recipe:
     ema: float = 0.9999
     unconditional: float = 0.1
     sigma_min: float = 1e-5
-    checkpoint_blocks: bool = True
     start_from: Mapping[str, str] = field(default_factory=dict)
     log_every: int = 500
     save_every: int = 10_000
