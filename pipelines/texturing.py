@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kernels.grid_sample import sample_voxels
+from ..kernels.bake import sample_attributes
 from ..models.trellis2.cascade import Cascade
 from ..models.trellis2.encoding import encode_shape, voxelize
 from ..models.trellis2.image_condition import Pictures, token_condition
@@ -55,18 +55,7 @@ class PaintedMesh:
 def voxel_attributes(voxels: SparseTensor, resolution: int, points: Tensor) -> Tensor:
     """Trilinear attributes [P, C] over the voxels that exist around points [P, 3] of the cube [-0.5, 0.5]^3; those of
     the nearest voxel where none does, so that no texel stays black."""
-    places = (points.to(voxels.device).float() + 0.5) * resolution
-    marked = voxels.replace(torch.cat([voxels.feats, torch.ones_like(voxels.feats[:, :1])], 1))
-    found = sample_voxels(marked, places)
-    lost = torch.nonzero(found[:, -1] == 0).squeeze(1)
-    found = found[:, :-1].contiguous()
-    if len(lost):
-        from scipy.spatial import cKDTree
-
-        tree = cKDTree(voxels.coords[:, 1:].cpu().numpy() + 0.5)
-        _, row = tree.query(places[lost].cpu().numpy())
-        found[lost] = voxels.feats[torch.from_numpy(row).to(voxels.device)]
-    return found
+    return sample_attributes(voxels, resolution, points.to(voxels.device))[0]
 
 
 def texture_mesh(

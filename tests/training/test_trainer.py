@@ -13,10 +13,11 @@ import torch
 
 from sightline.models.sparsegen import SparseGen, initialize
 from sightline.scene.errors import InputError
+from sightline.training.processes import save_state
 from sightline.training.sparsegen.export import averaged_model, export_weights, keep_last_heads
 from sightline.training.sparsegen.log import read_log
 from sightline.training.sparsegen.sources import ProceduralSource
-from sightline.training.sparsegen.state import read_state, save_state
+from sightline.training.sparsegen.state import read_state
 from sightline.training.sparsegen.trainer import Trainer, learning_rate, step_options, train
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -19,6 +19,7 @@ from torch import nn
 
 from ...models.sparsegen import SparseGen, initialize
 from ...scene.errors import InputError, MissingDependency
+from ..processes import save_state
 from .calibrate import calibrate
 from .draws import draw_times, torch_generator
 from .ema import Ema
@@ -26,7 +27,7 @@ from .log import RunLog
 from .losses import VggPerceptualLoss, total_loss
 from .recipe import OptimizerOptions, Recipe
 from .sources import Source, open_source
-from .state import read_state, save_state
+from .state import read_state
 from .step import StepDraws, StepOptions, StepResult, TrainingViews, training_step
 
 
