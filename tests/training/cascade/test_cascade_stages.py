@@ -11,7 +11,7 @@ from sightline.models.trellis2.image_condition import FrontCamera
 from sightline.models.trellis2.sc_vae import ShapeDecoder, ShapeEncoder, SparseVaeDecoder, SparseVaeEncoder
 from sightline.models.trellis2.slat_flow import StructuredLatentFlow
 from sightline.models.trellis2.sparse_structure_flow import SparseStructureFlow
-from sightline.models.trellis2.sparse_structure_vae import SparseStructureDecoder
+from sightline.models.trellis2.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from sightline.models.trellis2.tiny_encoder import TinyEncoderConfig
 from sightline.scene.errors import InputError
 from sightline.training.cascade import flows
@@ -36,6 +36,7 @@ BUILDS = {
         SparseVaeConfig(latent_channels=14, out_channels=6, pred_subdiv=False, **VAE)
     ),
     "texture_flow": lambda: flows.initialize(StructuredLatentFlow(replace(flows.TEXTURE_FLOW, **NARROW))),
+    "structure_encoder": lambda: SparseStructureEncoder(StructureVaeConfig(16, 1, (8, 16), 1)),
     "shape_encoder": lambda: ShapeEncoder(
         SparseVaeConfig(latent_channels=16, model_channels=(8, 8, 16), num_blocks=(0, 0, 1))
     ),
