@@ -1,25 +1,14 @@
 """Run Mesh Finish on a ragged batch and on what it refuses: ``python finish_node.py COMFYUI_TREE BASE_FOLDER``.
 
-A program of its own, as `mesh_nodes`. Prints one JSON object.
+Judged by `test_finish_node.py`.
 """
 
-import asyncio
-import json
-import sys
+from inside_comfyui import answer, enter, our_nodes
 
 
 def main() -> None:
-    tree, base = sys.argv[1:]
-    sys.path.insert(0, tree)
-    sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import sightline
-
-    extension = asyncio.run(sightline.comfy_entrypoint())
-    asyncio.run(extension.on_load())
-    nodes = {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+    enter()
+    nodes = our_nodes()
     import torch
     from comfy_api.latest import Types
 
@@ -61,7 +50,7 @@ def main() -> None:
                 finish(broken, *settings)
             except ValueError as error:
                 said["refused"][name] = str(error)
-    print("SAID", json.dumps(said))
+    answer(said)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,27 @@
 """Drives `native_flux.py`: one process with core's FLUX for a whole run of tests."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from sightline.cli import headless
-
-HERE = Path(__file__).parent
+from inside_comfyui import MARK, command
 
 
 class Worker:
     """Ask it, and get its answer."""
 
-    def __init__(self, tree, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = open(folder / "log.txt", "w", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "native_flux.py"), str(tree.path), str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            **command("native_flux.py", folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log
         )
         assert self.answer() == {"ready": True}
 
     def answer(self) -> dict:
         for line in self.process.stdout:
-            if line.startswith("ANSWER "):
-                return json.loads(line.removeprefix("ANSWER "))
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
         self.log.flush()
         raise AssertionError((self.folder / "log.txt").read_text(encoding="utf-8")[-4000:])
 
@@ -55,9 +44,6 @@ class Worker:
 
 def running_worker(tmp_path_factory):
     """Yield the worker; skip without ComfyUI."""
-    tree = headless.find_comfyui()
-    if tree is None:
-        pytest.skip("there is no ComfyUI here (set COMFYUI_PATH)")
-    worker = Worker(tree, tmp_path_factory.mktemp("core_flux"))
+    worker = Worker(tmp_path_factory.mktemp("core_flux"))
     yield worker
     worker.close()

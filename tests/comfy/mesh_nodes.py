@@ -1,11 +1,9 @@
 """Run the mesh nodes on ragged batches and on what they refuse: ``python mesh_nodes.py COMFYUI_TREE BASE_FOLDER``.
 
-A program of its own, as `describe_nodes`. Prints one JSON object.
+Judged by `test_mesh_nodes.py`.
 """
 
-import asyncio
-import json
-import sys
+from inside_comfyui import answer, enter, our_nodes
 
 
 def ball(resolution: int, radius: float, side: int):
@@ -47,17 +45,8 @@ def colored(types, coords, colors, resolution):
 
 
 def main() -> None:
-    tree, base = sys.argv[1:]
-    sys.path.insert(0, tree)
-    sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import sightline
-
-    extension = asyncio.run(sightline.comfy_entrypoint())
-    asyncio.run(extension.on_load())
-    nodes = {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+    enter()
+    nodes = our_nodes()
     import torch
     from comfy_api.latest import Types
 
@@ -119,7 +108,7 @@ def main() -> None:
             except Exception as error:  # what the artist would read
                 refused[name] = f"{type(error).__name__}: {error}"
         said["refused"] = refused
-    print("SAID " + json.dumps(said))
+    answer(said)
 
 
 if __name__ == "__main__":

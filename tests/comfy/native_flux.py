@@ -11,6 +11,8 @@ import sys
 import traceback
 from pathlib import Path
 
+from inside_comfyui import answer, enter
+
 
 def part(tensors, prefix):
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -209,28 +211,23 @@ def files(models):
     return {"files": module.FILES}
 
 
-def main(tree, base):
-    sys.path[:0] = [tree, str(Path(__file__).parent)]
+def main():
     sys.modules["native_flux"] = sys.modules["__main__"]
-    sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+    enter()
     import torch
 
-    torch.set_num_threads(1)
     functions = {"forward": forward, "pipeline": pipeline, "spans": spans, "case": case, "files": files}
-    print("ANSWER " + json.dumps({"ready": True}), flush=True)
+    answer({"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         function = functions[request.pop("do")]
         try:
             with torch.inference_mode():
-                answer = function(**request)
+                found = function(**request)
         except Exception:
-            answer = {"failed": traceback.format_exc()}
-        print("ANSWER " + json.dumps(answer), flush=True)
+            found = {"failed": traceback.format_exc()}
+        answer(found)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,13 +1,12 @@
 """RelaxFlow on core's own TRELLIS.2 and Pixal3D: ``python native_relaxflow.py COMFYUI_TREE BASE_FOLDER``.
 
-A program of its own, since ComfyUI's modules do not mix with other tests. Prints one JSON object with what it found;
-`test_native_relaxflow.py` judges it. All networks are tiny and random.
+Judged by `test_native_relaxflow.py`: all networks are tiny and random.
 """
 
-import asyncio
 import importlib.util
-import json
 import sys
+
+from inside_comfyui import answer, enter, our_nodes
 
 CHANNELS, STEPS = 16, 3
 
@@ -38,11 +37,7 @@ class Findings:
         import comfy.samplers
         import torch
 
-        import sightline
-
-        extension = asyncio.run(sightline.comfy_entrypoint())
-        asyncio.run(extension.on_load())
-        self.nodes = {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+        self.nodes = our_nodes()
         self.torch, self.samplers = torch, comfy.samplers
         self.model = tiny_model("global")
         self.small = self.ragged((30,))
@@ -308,23 +303,14 @@ class Findings:
         return said
 
 
-def main(tree, base):
-    sys.path.insert(0, tree)
-    sys.argv = ["main.py", "--cpu", "--use-pytorch-cross-attention", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+if __name__ == "__main__":
+    enter("--use-pytorch-cross-attention")
     if importlib.util.find_spec("comfy.ldm.trellis2") is None:
-        print("FOUND " + json.dumps({"absent": True}))
-        return
+        answer({"absent": "TRELLIS.2 models of its own"})
+        sys.exit()
     import torch
 
-    torch.set_num_threads(1)
     with torch.inference_mode():
         findings = Findings()
         names = ("blurred", "guiders", "sparse_guider", "visibility", "refusals")
-        print("FOUND " + json.dumps({name: getattr(findings, name)() for name in names}))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        answer({name: getattr(findings, name)() for name in names})

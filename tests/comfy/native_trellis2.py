@@ -1,13 +1,12 @@
 """Our projection beside core's own Pixal3D nodes: ``python native_trellis2.py COMFYUI_TREE BASE_FOLDER``.
 
-A program of its own, since ComfyUI's modules do not mix with other tests. Prints one JSON object with what it found;
-`test_native_trellis2.py` judges it. All networks are tiny and random.
+Judged by `test_native_trellis2.py`: all networks are tiny and random.
 """
 
-import asyncio
 import importlib.util
-import json
 import sys
+
+from inside_comfyui import answer, enter, our_nodes
 
 CHANNELS, FOV, GRID = 16, 40.0, 32
 SUBMODELS = ("structure", "shape", "texture")
@@ -80,11 +79,7 @@ class Findings:
         from comfy_api.latest import Types
         from comfy_extras import nodes_trellis2 as core
 
-        import sightline
-
-        extension = asyncio.run(sightline.comfy_entrypoint())
-        asyncio.run(extension.on_load())
-        ours = {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+        ours = our_nodes()
         self.node = ours["SightlineProjectionConditioner"]
         self.clip, self.model, self.core, self.torch = tiny_clip_vision(), tiny_model(), core, torch
         generator = torch.Generator().manual_seed(4)
@@ -347,23 +342,14 @@ class Findings:
         return said
 
 
-def main(tree, base):
-    sys.path.insert(0, tree)
-    sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+if __name__ == "__main__":
+    enter()
     if importlib.util.find_spec("comfy.ldm.trellis2") is None:
-        print("FOUND " + json.dumps({"absent": True}))
-        return
+        answer({"absent": "TRELLIS.2 and Pixal3D models of its own"})
+        sys.exit()
     import torch
 
-    torch.set_num_threads(1)
     with torch.inference_mode():
         findings = Findings()
         names = ("structure", "stages", "begun_by_us", "views", "batch", "interrupts", "latents", "refusals")
-        print("FOUND " + json.dumps({name: getattr(findings, name)() for name in names}))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        answer({name: getattr(findings, name)() for name in names})

@@ -1,15 +1,15 @@
 """The same tiny weights in core's Pixal3D nodes and in our stages: ``python native_trellis2_chain.py TREE BASE``.
 
-A program of its own, since ComfyUI's modules do not mix with other tests. Core runs its KSampler, stage nodes and
+Core runs its KSampler, stage nodes and
 VaeDecode nodes; our Runner and decoding run the networks read from core's key names. Features come from our
-conditioner for both, noise and times are the same. Prints one JSON object, judged by `test_native_trellis2_chain.py`.
+conditioner for both, noise and times are the same. Judged by `test_native_trellis2_chain.py`.
 """
 
-import asyncio
 import importlib.util
-import json
 import sys
 from types import SimpleNamespace
+
+from inside_comfyui import answer, enter, our_nodes
 
 STEPS, SEEDS = 4, (7, 8, 9, 10)
 
@@ -51,7 +51,6 @@ def chain():
     from native_trellis2 import FOV, picture, tiny_clip_vision, tiny_model
 
     import nodes
-    import sightline
     from sightline.models.trellis2 import stages
     from sightline.models.trellis2.cascade import Cascade, CascadeConfig, Normalization
     from sightline.models.trellis2.conditions import Condition
@@ -59,9 +58,7 @@ def chain():
     from sightline.models.trellis2.runner import Runner
     from sightline.models.trellis2.single_file import load_single_file
 
-    extension = asyncio.run(sightline.comfy_entrypoint())
-    asyncio.run(extension.on_load())
-    found = {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+    found = our_nodes()
     conditioner = found["SightlineProjectionConditioner"]
     clip, model, image = tiny_clip_vision(), tiny_model(), picture(5)
     shape_vae, texture_vae = tiny_vaes()
@@ -161,21 +158,12 @@ def chain():
     }
 
 
-def main(tree, base):
-    sys.path.insert(0, tree)
-    sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+if __name__ == "__main__":
+    enter()
     if importlib.util.find_spec("comfy.ldm.trellis2") is None:
-        print("FOUND " + json.dumps({"absent": True}))
-        return
+        answer({"absent": "TRELLIS.2 and Pixal3D models of its own"})
+        sys.exit()
     import torch
 
-    torch.set_num_threads(1)
     with torch.inference_mode():
-        print("FOUND " + json.dumps(chain()))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        answer(chain())

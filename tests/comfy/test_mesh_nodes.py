@@ -1,30 +1,16 @@
 """Unwrap, Texture Bake and GLB Bake on core's types: ragged batches, opacity, and what is refused."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from gltf_validation import check_glb
-
-from sightline.cli import headless
+from inside_comfyui import ask
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
-    tree = headless.find_comfyui()
-    if tree is None:
-        pytest.skip("there is no ComfyUI here (set COMFYUI_PATH)")
-    script, base = Path(__file__).with_name("mesh_nodes.py"), tmp_path_factory.mktemp("base")
-    run = subprocess.run(
-        [sys.executable, str(script), str(tree.path), str(base)],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
-    lines = [line for line in run.stdout.splitlines() if line.startswith("SAID ")]
-    assert run.returncode == 0 and lines, run.stderr[-4000:]
-    return json.loads(lines[0].removeprefix("SAID "))
+def said(tmp_path_factory) -> dict:
+    return ask("mesh_nodes.py", tmp_path_factory.mktemp("base"))
 
 
 def test_a_ragged_batch_keeps_its_items(said):

@@ -1,35 +1,12 @@
 """Projection Conditioner for Native Models, in a ComfyUI that has them: beside core's nodes, and sampled by core."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-from sightline.cli import headless
-
-HERE = Path(__file__).parent
+from inside_comfyui import ask
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict:
-    tree = headless.find_comfyui()
-    if tree is None:
-        pytest.skip("there is no ComfyUI here (set COMFYUI_PATH)")
-    run = subprocess.run(
-        [sys.executable, str(HERE / "native_trellis2.py"), str(tree.path), str(tmp_path_factory.mktemp("base"))],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    lines = [line for line in run.stdout.splitlines() if line.startswith("FOUND ")]
-    assert run.returncode == 0 and lines, run.stderr[-4000:]
-    result = json.loads(lines[0].removeprefix("FOUND "))
-    if result.get("absent"):
-        pytest.skip(f"ComfyUI {tree.version_text} has no TRELLIS.2 and Pixal3D models of its own (0.33 has)")
-    return result
+    return ask("native_trellis2.py", tmp_path_factory.mktemp("base"))
 
 
 def test_structure_equals_core_begun_by_core_or_by_us(found):
