@@ -2,29 +2,13 @@
 
 import pytest
 import torch
+from sparsegen_tiny import tiny
 
 from sightline.cli.bench import sparsegen as bench
 from sightline.cli.bench.op import Missing
-from sightline.models.sparsegen import SparseGen, SparseGenConfig, initialize
+from sightline.models.sparsegen import SparseGen, initialize
 
-SMALL = SparseGenConfig(
-    embed_dims=16,
-    depth_num=4,
-    num_query=8,
-    num_gs_per_query=3,
-    num_encoder_layers=1,
-    num_decoder_layers=2,
-    num_heads=2,
-    ffn_dims=32,
-    head_sets=2,
-    vit_dims=12,
-    vit_depth=1,
-    vit_heads=3,
-    vit_mlp_dims=24,
-    vit_grid=2,
-    patch_size=64,
-    image_size=128,
-)
+SMALL = tiny(num_query=8, num_gs_per_query=3, vit_grid=2, patch_size=64, image_size=128, input_size=128)
 
 
 @pytest.fixture(autouse=True)

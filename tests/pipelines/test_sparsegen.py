@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from sparsegen_tiny import tiny
 
 from sightline.models.sparsegen import SparseGen, SparseGenConfig, initialize
 from sightline.pipelines import sparsegen as pipeline
@@ -19,26 +20,7 @@ from sightline.scene.cameras import Cameras, orbit
 from sightline.scene.errors import InputError
 from sightline.scene.frames import rotation_about_z
 
-CONFIG = SparseGenConfig(
-    embed_dims=16,
-    depth_num=4,
-    num_query=8,
-    num_gs_per_query=3,
-    num_encoder_layers=1,
-    num_decoder_layers=2,
-    num_heads=2,
-    ffn_dims=32,
-    head_sets=2,
-    vit_dims=12,
-    vit_depth=1,
-    vit_heads=3,
-    vit_mlp_dims=24,
-    vit_grid=2,
-    patch_size=8,
-    image_size=16,
-    input_size=16,
-    ray_convention="centered",
-)
+CONFIG = tiny(num_query=8, num_gs_per_query=3, vit_grid=2, image_size=16, ray_convention="centered")
 FIELDS = ("means", "scales", "quats", "opacities", "sh")
 
 

@@ -10,30 +10,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from sparsegen_tiny import tiny
 
 from sightline.models.sparsegen import SparseGen, SparseGenConfig, convert, initialize, load_sparsegen, save_sparsegen
 from sightline.models.sparsegen.checkpoint import METADATA_KEY, PREFIX
 from sightline.scene.errors import InputError
 
-CONFIG = SparseGenConfig(
-    embed_dims=16,
-    depth_num=4,
-    num_query=6,
-    num_gs_per_query=2,
-    num_encoder_layers=1,
-    num_decoder_layers=2,
-    num_heads=2,
-    ffn_dims=32,
-    head_sets=2,
-    vit_dims=12,
-    vit_depth=1,
-    vit_heads=6,
-    vit_mlp_dims=24,
-    vit_grid=3,
-    patch_size=14,
-    image_size=224,
-    input_size=16,
-)
+CONFIG = tiny(vit_heads=6, patch_size=14, image_size=224)
 HYDRA = {
     "data": {"input_size": [16, 16], "normalize_pose": True},
     "model": {

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from sparsegen_tiny import tiny
 
 from sightline.models.sparsegen import (
     SparseGen,
@@ -21,25 +22,7 @@ from sightline.models.sparsegen.embeddings import frustum_logits
 from sightline.scene.cameras import orbit
 from sightline.scene.errors import InputError
 
-SMALL = SparseGenConfig(
-    embed_dims=16,
-    depth_num=4,
-    num_query=6,
-    num_gs_per_query=2,
-    num_encoder_layers=1,
-    num_decoder_layers=3,
-    num_heads=2,
-    ffn_dims=32,
-    head_sets=3,
-    vit_dims=12,
-    vit_depth=2,
-    vit_heads=3,
-    vit_mlp_dims=24,
-    vit_grid=3,
-    patch_size=8,
-    image_size=32,
-    input_size=16,
-)
+SMALL = tiny(num_decoder_layers=3, head_sets=3, vit_depth=2)
 
 
 @pytest.fixture
