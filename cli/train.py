@@ -62,6 +62,7 @@ def add_parser(subparsers) -> None:
     add("--stage", default="all", help="cascade: one stage, or all in order (default)")
     add("--steps", type=int, default=None, help="cascade: steps of the stage's schedule (default: the stage's own)")
     add("--objects", type=int, default=None, metavar="N", help="cascade: how many to draw, measure or picture")
+    add("--noises", type=int, default=1, metavar="N", help="cascade: measure every object from N noises (default: 1)")
     add("--weights", default=None, metavar="DIR", help="family to measure (cascade) or export from (trellis2)")
     add("--list", action="store_true", help="trellis2, seethrough3d: name the recipes and stop")
     add("--flux", default=None, metavar="DIR", help="seethrough3d: a local FLUX.1-dev in diffusers' layout")

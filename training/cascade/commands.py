@@ -23,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(max(1, args.threads))
     if args.objects is not None and args.objects < 1:
         raise InputError(f"--objects is {args.objects}; it must be at least 1.")
+    if args.noises < 1:
+        raise InputError(f"--noises is {args.noises}; it must be at least 1.")
     if args.pictures:
         from .gallery import write_pictures
 
@@ -119,10 +121,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     indices = [object_of(i, "test") for i in range(args.objects or 50)]
     indices += [(kind, SPLITS["test"] + k) for kind in UNKNOWN for k in range(len(indices) // 10)]
     with _bar(args, "measuring") as bar:
-        rows = list(measure_all(cascade, indices, LinearCode.read(folder / CODE_FILE), bar))
+        rows = list(measure_all(cascade, indices, LinearCode.read(folder / CODE_FILE), bar, args.noises))
     for kind in ("all", *KINDS, *UNKNOWN):
         chosen = [row for row in rows if kind == row["kind"] or (kind == "all" and row["kind"] in KINDS)]
         if chosen:
             figures = {k: [round(mean, 4), round(error, 4)] for k, (mean, error, _) in summary(chosen).items()}
-            print(json.dumps({"kind": kind, "objects": len(chosen)} | figures))
+            print(json.dumps({"kind": kind, "rows": len(chosen)} | figures))
     return 0

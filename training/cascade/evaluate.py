@@ -111,7 +111,7 @@ def upright(found: Tensor, true: Tensor) -> bool:
     return max(scores)[1]
 
 
-def measure(cascade: Cascade, placed: Placed, mean_latent: Tensor | None = None, seed: int = 0) -> dict[str, float]:
+def measure(cascade: Cascade, placed: Placed, seed: int = 0) -> dict[str, float]:
     """All figures of one object; the picture is the one its seed gives."""
     rgba, _ = draw_picture(placed)
     picture = on_black(rgba).float() / 255
@@ -194,12 +194,18 @@ def decode_shape(cascade: Cascade, coords: Tensor, feats: Tensor) -> tuple[Tenso
 
 
 def measure_all(
-    cascade: Cascade, indices: list[tuple[str, int]], code, callback: Callable[[int, int], None] | None = None
+    cascade: Cascade,
+    indices: list[tuple[str, int]],
+    code,
+    callback: Callable[[int, int], None] | None = None,
+    noises: int = 1,
 ) -> Iterator[dict]:
-    """Figures of objects given by kind and seed, one table row each."""
+    """Figures of objects given by kind and seed, made from `noises` different noises: one row each."""
     for number, (kind, seed) in enumerate(indices):
         placed = make_placed(kind, seed)
-        yield {"kind": kind, "seed": seed} | measure(cascade, placed) | decoder_figures(cascade, placed, code)
+        for noise in range(noises):
+            row = {"kind": kind, "seed": seed, "noise": noise} | measure(cascade, placed, seed=noise)
+            yield row | (decoder_figures(cascade, placed, code) if noise == 0 else {})
         if callback:
             callback(number + 1, len(indices))
 
@@ -207,7 +213,7 @@ def measure_all(
 def summary(rows: list[dict]) -> dict[str, tuple[float, float, int]]:
     """Mean, standard error and count of every figure."""
     found = {}
-    for name in dict.fromkeys(key for row in rows for key in row if key not in ("kind", "seed")):
+    for name in dict.fromkeys(key for row in rows for key in row if key not in ("kind", "seed", "noise")):
         values = np.array([row[name] for row in rows if name in row])
         found[name] = (float(values.mean()), float(values.std() / max(1, len(values)) ** 0.5), len(values))
     return found
