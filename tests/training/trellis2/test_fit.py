@@ -66,31 +66,38 @@ sys.path.insert(0, {here!r})
 from tiny_data import data_of, tiny_recipe
 from pathlib import Path
 from sightline.training.trellis2.fit import fit
-recipe = tiny_recipe({stage!r}, steps=3, batch_size={batch}, splits={splits})
-fit(recipe, data_of(Path({data!r}), recipe), {out!r})
+for stage in {stages!r}:
+    recipe = tiny_recipe(stage, steps=3, batch_size={batch}, splits={splits})
+    fit(recipe, data_of(Path({data!r}), recipe), {out!r} + "/" + stage)
 """
 
 
-@pytest.mark.parametrize("stage", ["shape_flow"])
-def test_two_processes_are_one_with_the_same_batch(stage, data, tmp_path):
-    results = []
+@pytest.fixture(scope="module")
+def by_ranks(data, tmp_path_factory):
+    """Runs of every stage by one process and by two, of the same batch."""
+    folder, here = tmp_path_factory.mktemp("ranks"), os.path.dirname(__file__)
     for ranks, batch, splits in ((1, 4, 2), (2, 2, 1)):
-        out = tmp_path / str(ranks)
-        here = os.path.dirname(__file__)
-        script = tmp_path / f"run{ranks}.py"
-        script.write_text(
-            RANKS.format(here=here, stage=stage, batch=batch, splits=splits, data=str(data), out=str(out))
-        )
+        script, out = folder / f"run{ranks}.py", str(folder / str(ranks))
+        values = dict(here=here, stages=list(STAGES), batch=batch, splits=splits, data=str(data), out=out)
+        script.write_text(RANKS.format(**values))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        answer = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=300)
+        answer = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=600)
         assert answer.returncode == 0, answer.stderr[-2000:]
-        results.append(torch.load(out / "state.pth", weights_only=True))
-    one, two = results
+    return folder
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_are_one_with_the_same_batch(stage, by_ranks):
+    one, two = (torch.load(by_ranks / ranks / stage / "state.pth", weights_only=True) for ranks in "12")
     moved = 0.0
-    start = build_networks(tiny_recipe(stage))["denoiser"].state_dict()
+    start = {
+        f"{role}.{name}": value
+        for role, network in build_networks(tiny_recipe(stage)).items()
+        for name, value in network.state_dict().items()
+    }
     for name, value in one["networks"].items():
         assert torch.allclose(value, two["networks"][name], atol=1e-5), name
-        moved = max(moved, float((value - start[name.removeprefix("denoiser.")]).abs().max()))
+        moved = max(moved, float((value - start[name]).abs().max()))
     assert moved > 1e-4
 
 
