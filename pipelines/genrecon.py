@@ -7,6 +7,7 @@ world of the photos (Z up).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -99,9 +100,11 @@ def plan_scene(scene: ScenePhotos, options: PlanOptions | None = None, layout: C
 def encode_views(family: SceneFamily, plan: ScenePlan, batch: int = 4, progress: Progress | None = None) -> SceneViews:
     """The tokens of every view, each encoded once, `batch` at a time."""
     parts, waiting, count = [], [], len(plan.views)
+    source = hashlib.sha256()
     with family.on_device(family.encoder()) as encoder:
         for i, picture in enumerate(view_pictures(plan.scene, plan.views, family.image_size)):
             waiting.append(picture)
+            source.update(picture.contiguous().numpy().tobytes())
             if len(waiting) == batch or i + 1 == count:
                 parts.append(encoder(torch.stack(waiting).to(family.device)).float())
                 waiting = []
@@ -109,7 +112,7 @@ def encode_views(family: SceneFamily, plan: ScenePlan, batch: int = 4, progress:
                     progress("photos", i + 1, count)
         prefix = encoder.prefix_tokens
     cameras = (torch.from_numpy(v).to(family.device) for v in (plan.views.extrinsics, plan.views.intrinsics))
-    return SceneViews(torch.cat(parts), *cameras, prefix)
+    return SceneViews(torch.cat(parts), *cameras, prefix, source.hexdigest())
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +173,9 @@ def sample_scene(
         "chunk_views": plan.views.chunk_views,
         "weights": family.identity,
     }
-    name = fingerprint(decided, [views.tokens, views.extrinsics, views.intrinsics])
+    decided["pictures"] = views.source  # tokens may differ in the last bit on another machine or number of threads
+    seen = [views.extrinsics, views.intrinsics] if views.source else [views.tokens, views.extrinsics, views.intrinsics]
+    name = fingerprint(decided, seen)
     suffix = f"-{processes.rank}of{processes.world}" if processes.world > 1 else ""
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if options.projection_dtype not in dtypes:

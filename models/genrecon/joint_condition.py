@@ -22,12 +22,14 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, eq=False)
 class SceneViews:
     """What the views of a scene say: tokens [N, prefix + P, D] float32, extrinsics [N, 4, 4] (joint frame -> camera,
-    OpenCV axes), intrinsics [N, 3, 3] (width and height as units); prefix: global tokens before the patches."""
+    OpenCV axes), intrinsics [N, 3, 3] (width and height as units); prefix: global tokens before the patches; source: a
+    hash of the pictures, where they are known, which unlike the tokens is the same on every machine."""
 
     tokens: Tensor
     extrinsics: Tensor
     intrinsics: Tensor
     prefix: int = 5
+    source: str = ""
 
 
 class ConditionStore:

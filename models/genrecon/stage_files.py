@@ -45,7 +45,10 @@ class StageFiles:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in self.folder.glob("*.safetensors"):
-            if restart:
+            if file.name.startswith("."):  # cut off in the middle of writing
+                if f"{self.suffix}." in file.name:
+                    file.unlink(missing_ok=True)
+            elif restart:
                 file.unlink(missing_ok=True)
             elif self._open(file) is None:
                 raise InputError(

@@ -62,6 +62,34 @@ def test_a_scene_that_is_kept_goes_on(server, family):
     assert len(glb_of(server.run(workflow))) == len(first)
 
 
+def test_a_run_interrupted_in_its_second_stage_goes_on(server, family, written):
+    workflow = small(api_workflow("genrecon"), family, "whole")
+    (sampler,) = nodes_of(workflow, "SightlineChunkSampler")
+    sampler["inputs"].update(steps=16, seed=11)
+    (key,) = [key for key, node in workflow.items() if node is sampler]
+    whole = glb_of(server.run(workflow))
+
+    sampler["inputs"]["resume_as"] = "broken off"
+    workflow["7"]["inputs"]["filename_prefix"] = "gone_on"
+    asked = []
+
+    def stop_in_the_second_stage(event):
+        if event["type"] == "progress" and event["data"]["node"] == key and 1000 < event["data"]["value"] < 2000:
+            if not asked:
+                asked.append(event["data"]["value"])
+                server.interrupt()
+
+    with pytest.raises(headless.Interrupted):
+        server.run(workflow, on_event=stop_in_the_second_stage)
+    assert asked and not [path for path in written() if path.suffix == ".glb" and "gone_on" in path.name]
+    stages = server.base / "output" / "sightline_scenes" / "broken off"
+    left = {path.name for path in stages.iterdir()}
+    assert "structure.safetensors" in left and "texture.safetensors" not in left
+    kept = (stages / "structure.safetensors").stat().st_mtime_ns
+    assert glb_of(server.run(workflow)) == whole
+    assert (stages / "structure.safetensors").stat().st_mtime_ns == kept, "the first stage ran again"
+
+
 @pytest.mark.parametrize(
     ("node", "change", "complaint"),
     [
