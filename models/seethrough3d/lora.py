@@ -83,6 +83,13 @@ class ConditionLora(nn.Module):
         """One low-rank layer: kind "double" or "single", name "q", "k", "v" or "proj"."""
         return getattr(self, ROOTS[kind])[block]["attn"]["processor"][f"{name}_loras"][adapter]
 
+    def unread(self) -> list[LowRank]:
+        """The layers that nothing depends on: in the last block condition tokens only give keys and values."""
+        kind = SINGLE if self.shape.singles else DOUBLE
+        last = (self.shape.singles or self.shape.doubles) - 1
+        names = [name for name in LAYERS[kind] if name not in "kv"]
+        return [self.layer(kind, last, name, adapter) for name in names for adapter in range(len(self.shape.ranks))]
+
 
 @dataclass(frozen=True, eq=False)
 class Adapter:

@@ -41,10 +41,13 @@ class Fit:
             self.lora = load_lora(recipe.start_from, shape, dtype=torch.float32).requires_grad_(True)
         else:
             raise InputError("`start_from` names no file; --set start_from=FILE.safetensors, the LoRA of stage 1.")
+        for layer in self.lora.unread():  # several processes wait for the gradient of whatever asks for one
+            layer.requires_grad_(False)
         device = self.accelerator.device
         objective = Objective(recipe, self.lora, transformer.to(device), vae.to(device), cache)
+        trained = [weight for weight in self.lora.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
-            self.lora.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
+            trained, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
         )
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.step = 0

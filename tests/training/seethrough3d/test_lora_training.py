@@ -1,6 +1,9 @@
 """The LoRA's recipe on a tiny FLUX: it learns, goes on exactly, and reads its data with care."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,13 +112,39 @@ def test_a_stopped_run_goes_on_exactly(data, checkpointed):
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+RANKS = """
+import sys
+sys.path.insert(0, {here!r})
+from pathlib import Path
+from test_lora_training import flux, recipe
+from sightline.training.seethrough3d.fit import fit
+from sightline.training.seethrough3d.words import PromptCache
+data = Path({data!r})
+options = dict(steps=3, batch_size={batch}, splits={splits})
+fit(recipe(**options), data / "train.jsonl", data / {out!r}, *flux(), PromptCache(data / "prompts"))
+"""
+
+
+def test_two_processes_are_one_with_the_same_batch(data):
+    for ranks, batch, splits in ((1, 2, 2), (2, 1, 1)):
+        script, here = data / f"run{ranks}.py", os.path.dirname(__file__)
+        script.write_text(RANKS.format(here=here, data=str(data), batch=batch, splits=splits, out=str(ranks)))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        answer = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=300)
+        assert answer.returncode == 0, answer.stderr[:3000]
+    one, two = (load_file(data / ranks / "lora.safetensors") for ranks in "12")
+    assert all(torch.allclose(value, two[name], atol=1e-5) for name, value in one.items())
+    assert max(float(value.abs().max()) for name, value in one.items() if "up" in name) > 1e-3
+
+
 def test_checkpointing_gives_the_same_gradients(data):
     found = []
     for checkpointed in (True, False):
         run = Fit(recipe(checkpoint_blocks=checkpointed), data / "train.jsonl", PromptCache(data / "prompts"), *flux())
         loss = run.objective(run.rows, torch.Generator().manual_seed(1))["mse"]
         loss.backward()
-        found.append([p.grad.clone() for p in run.lora.parameters() if p.grad is not None])
+        assert all((p.grad is None) != p.requires_grad for p in run.lora.parameters())
+        found.append([p.grad.clone() for p in run.lora.parameters() if p.requires_grad])
     assert len(found[0]) == len(found[1]) > 0
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found))
 
