@@ -141,10 +141,16 @@ def orient_quads(quads: Tensor, owner_coords: Tensor, axis: Tensor, vertices: Te
     if not len(quads):
         return torch.zeros(0, dtype=torch.bool, device=quads.device)
     vote = _outward_votes(owner_coords, axis)  # +1: +axis is outside, but quads come facing -axis
-    first, second, agree = _shared_edges(quads)
+    number, forward = _quad_edges(quads, axis)
+    shared = torch.bincount(number.flatten(), minlength=3 * len(vertices)) == 2
     turned = vote > 0
-    if bool((vote != 0).all()) and bool(((turned[first] == turned[second]) == agree).all()):
-        return turned
+    if bool((vote != 0).all()):
+        runs = torch.where(forward ^ turned[:, None], 1, -1).to(torch.int8)
+        total = torch.zeros(len(shared), dtype=torch.int8, device=quads.device)
+        total.index_add_(0, number.flatten(), runs.flatten())
+        if not bool((shared & (total != 0)).any()):
+            return turned
+    first, second, agree = _shared_edges(number, forward, shared)
     component, flipped, two_sided = _components(len(quads), first, second, agree)
     sign = torch.where(flipped, -1, 1)
     count = len(two_sided)
@@ -159,16 +165,27 @@ def orient_quads(quads: Tensor, owner_coords: Tensor, axis: Tensor, vertices: Te
     return (turn_component[component] ^ flipped) & two_sided[component]
 
 
-def _shared_edges(quads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs of quads [E], [E] that alone share an edge, and whether their windings agree there [E]."""
-    start, end = quads.flatten(), quads.roll(-1, 1).flatten()
-    forward = start < end
-    key, order = torch.sort(torch.where(forward, (start << 32) + end, (end << 32) + start))
-    same = key[1:] == key[:-1]
-    fence = same.new_zeros(1)
-    alone = same & ~torch.cat([fence, same[:-1]]) & ~torch.cat([same[1:], fence])
-    at = torch.nonzero(alone).squeeze(1)
-    first, second = order.index_select(0, at), order.index_select(0, at + 1)
+def _quad_edges(quads: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges of each quad by number [Q, 4], and whether it runs along them from the lower voxel to the upper.
+
+    An edge joins voxels that are neighbors along some axis, so it has the number 3 * (row of the lower one) + axis:
+    counting tells which quads share one, without sorting.
+    """
+    first, second = (axis + 2) % 3, (axis + 1) % 3  # the axes of a quad's first and second edge, see QUADS
+    row = quads * 3
+    number = torch.stack([row[:, 0] + first, row[:, 1] + second, row[:, 3] + first, row[:, 0] + second], 1)
+    return number, quads.new_tensor([True, True, False, False], dtype=torch.bool).expand(len(quads), 4)
+
+
+def _shared_edges(number: Tensor, forward: Tensor, shared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs of quads [E], [E] that alone share an edge, and whether their windings agree there [E].
+
+    number, forward: as `_quad_edges` gives; shared: bool, which numbers belong to two quads.
+    """
+    at = torch.nonzero(shared[number.flatten()]).squeeze(1)
+    pairs = torch.argsort(number.flatten().index_select(0, at), stable=True)
+    first, second = at.index_select(0, pairs).view(-1, 2).unbind(1)
+    forward = forward.flatten()
     return first // 4, second // 4, forward[first] != forward[second]
 
 
