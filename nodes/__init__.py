@@ -1,6 +1,7 @@
 """What ComfyUI loads: thin nodes over the library. `host` is the only room that knows ComfyUI's own modules."""
 
 from . import host
+from .completion import CompletionSampler
 from .examples import ExamplePicture
 from .flux_occlusion import FluxSigmas, OcclusionConditioning, OcclusionLoraLoader
 from .genrecon import ChunkSampler, GenReconLoader, SceneBake, SceneCondition, SceneDecode
@@ -11,6 +12,7 @@ from .mesh_files import GLBBake, LoadMesh
 from .mesh_finish import MeshFinish
 from .overlay import ProjectionGridOverlay
 from .projection import ProjectionConditionerNative
+from .relax_settings import RelaxSettingsNode
 from .relaxflow import AttentionLogitBlur, CombinePriors, DualBranchGuiderNode, VisibilityMaskNode
 from .scene_views import ChunkPlanner, ScenePhotosNode
 from .selfcheck import SelfCheck, startup_line
@@ -18,6 +20,14 @@ from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
 from .splats import SaveSplat, SplatTurntable
 from .texture_bake import TextureBake, Unwrap
 from .texturing import TextureMesh
+from .trellis1 import (
+    Trellis1Latent,
+    Trellis1Loader,
+    Trellis1Mesh,
+    Trellis1Splat,
+    Trellis1Structure,
+    Trellis1Tokens,
+)
 from .trellis2 import DecodeShapeTexture, ShapeSampler, SparseStructureSampler, TextureSampler
 from .trellis2_condition import PictureCondition
 from .trellis2_models import Trellis2CoreLoader, Trellis2Loader
@@ -68,6 +78,14 @@ NODES = [
     LoadScene,
     SaveScene,
     OcclusionControlRender,
+    RelaxSettingsNode,
+    CompletionSampler,
+    Trellis1Loader,
+    Trellis1Tokens,
+    Trellis1Structure,
+    Trellis1Latent,
+    Trellis1Splat,
+    Trellis1Mesh,
 ]
 
 

@@ -6,6 +6,7 @@ import torch
 
 from ..kernels.logit_blur import PADDINGS, WHERE, LogitBlur
 from ..models.relaxflow.blends import BLENDS
+from ..models.relaxflow.layout import scene_view
 from ..models.relaxflow.priors import POOLINGS
 from ..models.relaxflow.schedules import SCHEDULES
 from ..models.relaxflow.settings import PRESETS, StageSettings, preset
@@ -14,7 +15,7 @@ from ..models.relaxflow.visibility_preview import mask_picture
 from ..scene.cameras import look_at
 from ..scene.errors import InputError
 from . import host
-from .host import io
+from .host import io, scene_files
 
 CATEGORY = f"{host.CATEGORY}/RelaxFlow"
 CUSTOM = "custom"
@@ -62,15 +63,27 @@ class AttentionLogitBlur(io.ComfyNode):
                     tooltip="So many tokens at the start of the condition (CLS and registers: 5 for DINOv3) are left "
                             "sharp. As released: 0.",
                 ),
+                io.Boolean.Input(
+                    "true_axes", default=False, optional=True, advanced=True,
+                    tooltip="Beyond the paper: blur along the axes of the 3D grid or of the voxels, and of the "
+                            "picture's patches, instead of token after token. Needs the right `special_tokens`.",
+                ),
+                io.Int.Input(
+                    "priors", default=1, min=1, max=64, optional=True, advanced=True,
+                    tooltip="So many priors lie side by side in the condition (Combine Priors, concat): the blur does "
+                            "not cross from one to the next. As released: 1, it does.",
+                ),
             ],
             outputs=[io.Model.Output(id="model", display_name="model", tooltip="The patched model.")],
         )  # fmt: skip
 
     @classmethod
     @host.one_sentence
-    def execute(cls, model, sigma_queries, sigma_keys, attention, branch, padding, special_tokens) -> io.NodeOutput:
+    def execute(
+        cls, model, sigma_queries, sigma_keys, attention, branch, padding, special_tokens, true_axes=False, priors=1
+    ) -> io.NodeOutput:  # fmt: skip
         blur = LogitBlur(sigma_queries, sigma_keys, padding, attention, special=special_tokens)
-        return io.NodeOutput(host.blur_attention(model, blur, branch))
+        return io.NodeOutput(host.blur_attention(model, blur, branch, true_axes, priors))
 
 
 class CombinePriors(io.ComfyNode):
@@ -168,6 +181,16 @@ class VisibilityMaskNode(io.ComfyNode):
                     "override", optional=True,
                     tooltip="A grid of your own with 1 where the picture is to decide; replaces the depth test.",
                 ),
+                io.String.Input(
+                    "subject", default="", optional=True,
+                    tooltip="Which box of `scene` is the object: its name, words or number. Empty: the one marked for "
+                            "3D generation, or the only one.",
+                ),
+                scene_files.SceneType.Input(
+                    "scene", optional=True,
+                    tooltip="The known layout: camera, the box of the object and the boxes before it, instead of `fov` "
+                            "and `cameras`.",
+                ),
             ],
             outputs=[
                 host.VisibilityType.Output(
@@ -181,14 +204,22 @@ class VisibilityMaskNode(io.ComfyNode):
     @classmethod
     @host.one_sentence
     def execute(
-        cls, voxel, fov, frame, tolerance, falloff, dilate, cameras=None, occluder=None, depth=None, override=None
+        cls, voxel, fov, frame, tolerance, falloff, dilate, cameras=None, occluder=None, depth=None, override=None,
+        subject="", scene=None,
     ) -> io.NodeOutput:  # fmt: skip
         (coords, resolution), *others = host.occupied(voxel)
         if others:
             raise InputError(f"`voxel` holds {len(others) + 1} objects; the visibility mask wants one.")
         settings = VisibilitySettings(falloff, tolerance, dilate, resolution)
         picture = None if occluder is None else host.masks(occluder)[0]
-        camera = front_camera(cameras, fov, frame, None if picture is None else picture.shape)
+        if scene is not None and (cameras is not None or depth is not None):
+            raise InputError("`scene` brings a camera and depths of its own; connect it without `cameras` and `depth`.")
+        view = None if scene is None else scene_view(scene, subject, frame)
+        camera = (
+            view.cube_camera()
+            if view
+            else front_camera(cameras, fov, frame, None if picture is None else picture.shape)
+        )
         if depth is not None:
             depth = host.pictures(depth)[0].mean(0)
             camera = camera.resized(depth.shape[1], depth.shape[0])
@@ -196,8 +227,10 @@ class VisibilityMaskNode(io.ComfyNode):
             given = override.data[0].float().cpu()
             mask = given if given.shape[-1] == resolution else mask_on_grid(given, resolution)
         else:
-            seen = None if picture is None else 1 - picture
-            mask = visibility_from_camera(None, camera, depth=depth, selected=seen, settings=settings, surface=coords)
+            given = {"selected": None if picture is None else 1 - picture, "settings": settings, "surface": coords}
+            mask = view.visibility(None, **given) if view else visibility_from_camera(
+                None, camera, depth=depth, **given
+            )  # fmt: skip
             mask = mask.view(resolution, resolution, resolution)
         shown = mask_picture(coords.cpu(), mask, camera, resolution)
         image = (shown.float() / 255)[None]

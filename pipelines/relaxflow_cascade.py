@@ -6,7 +6,7 @@ branches, the seen cells left to the picture. The result lies in the mesh frame:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..models.relaxflow.sampling import (
 )
 from ..models.relaxflow.settings import PRESETS, RelaxSettings
 from ..models.relaxflow.visibility import VisibilitySettings, mask_of_voxels, mask_on_grid, visibility_from_camera
-from ..models.trellis2.cascade import Cascade
+from ..models.trellis2.cascade import SAMPLERS, Cascade
 from ..models.trellis2.conditions import Condition
 from ..models.trellis2.image_condition import FrontCamera, Pictures, projected_condition
 from ..models.trellis2.latents import Latents
@@ -34,6 +34,7 @@ from ..scene.cameras import Cameras, look_at
 from ..scene.errors import InputError
 from ..scene.sparse import SparseTensor
 
+Progress = Callable[[int, int], None]
 SHAPE_OF, TEXTURE_OF = "shape_slat_flow_model_512", "tex_slat_flow_model_512"
 
 
@@ -86,35 +87,49 @@ def complete_projected(
     priors: Sequence[np.ndarray],
     camera: FrontCamera,
     *,
+    prior_cameras: Sequence[FrontCamera] | None = None,
     occluder: Tensor | None = None,
+    visible: Tensor | None = None,
     settings: RelaxSettings = PRESETS["paper"],
     seed: int = 42,
     structure_only: bool = False,
     anchored: bool = True,
     visibility: VisibilitySettings | None = None,
+    progress: Progress | None = None,
 ) -> Completed:
     """A completed object of a family that projects pictures, of one resolution.
 
-    picture, priors: prepared uint8 [S, S, 3]; the priors are projected with the same camera. occluder: [H, W], 1 where
-    something hides the object in the picture. Every stage follows `settings`; the structure uses the mask where
+    picture, priors: prepared uint8 [S, S, 3]; the priors are projected with cameras of their own, or with that of the
+    picture. occluder: [H, W], 1 where something hides the object in the picture; visible: a mask [V, V, V] of one's
+    own instead of the depth test. Every stage follows `settings`; the structure uses the mask where
     `settings.structure.masked`. anchored: what is seen keeps the states of the observation alone (see
     `sampling.sample`) and its occupancy; without it, it is only guided by the observation, as in the paper.
+    progress(done, total) in steps of all stages.
     Raises InputError where there is no prior or nothing is occupied.
     """
     if not len(priors):
         raise InputError("There are no priors; give at least one picture of what the hidden part should look like.")
+    if prior_cameras is not None and len(prior_cameras) != len(priors):
+        raise InputError(f"There are {len(priors)} priors and {len(prior_cameras)} cameras of them; give one each.")
     config, device = cascade.config, cascade.device
-    resolution, two_steps = config.plan(None)
-    if two_steps:
-        raise InputError("This family samples shapes in two steps; use its own resolution (512) for a completion.")
+    resolution = config.lr_resolution
     generator = torch.Generator().manual_seed(seed)
     views = [Pictures(cascade.encoder(), [one], device=device, lend=cascade.on_device) for one in (picture, *priors)]
     samplers = cascade.settings(None)
+    cameras = [camera, *(prior_cameras or [camera] * len(priors))]
+    passes, done_before = [2 if anchored else 1] * 3, [0]
+    passes[0] = 2  # the observation's structure is always sampled: its surface is what the depth test needs
+    total = sum(p * samplers[name].steps for p, name in zip(passes, SAMPLERS))
+
+    def told(done: int, steps: int, *_) -> None:
+        if progress:
+            progress(done_before[0] + done, total)
+        done_before[0] += steps if done == steps else 0
 
     def conditions(stage: str, coords: Tensor | None, options) -> tuple[Condition, Condition]:
         reads, naf = config.stage(stage), cascade.naf
         where = None if coords is None else coords[:, 1:]
-        obs, *others = (projected_condition(view, reads, camera, where, naf) for view in views)
+        obs, *others = (projected_condition(view, reads, one, where, naf) for view, one in zip(views, cameras))
         tokens = pool_priors([one.tokens for one in others], options.pooling, temperature=options.temperature)
         return obs, Condition(tokens, torch.stack([one.projected for one in others]).mean(0))
 
@@ -139,25 +154,30 @@ def complete_projected(
             return dense_evaluator(flow, obs, prior, chosen)
 
         states: list[Tensor] = []
-        alone = run(
-            sampler, options, dense, start, None, "obs", callback=lambda done, steps, x, alpha: states.append(x)
-        )
+
+        def keep(done, steps, x, alpha):
+            states.append(x)
+            told(done, steps)
+
+        alone = run(sampler, options, dense, start, None, "obs", callback=keep)
         decoder = cascade.get("sparse_structure_decoder")
         with cascade.on_device(decoder) as decoder, torch.no_grad():
             observed = occupied_coords(decoder(alone), resolution // factor)
         if not len(observed):
             raise InputError("The picture alone gives no voxel; show more of the object, or try another seed.")
         grid = resolution // factor
-        seen = None if occluder is None else 1 - occluder.float()
-        visible = visibility_from_camera(
-            None,
-            world_camera(camera, 512),
-            surface=observed,
-            selected=seen,
-            settings=visibility or VisibilitySettings(resolution=grid),
-        ).view(grid, grid, grid)
+        if visible is None:
+            visible = visibility_from_camera(
+                None,
+                world_camera(camera, 512),
+                surface=observed,
+                selected=None if occluder is None else 1 - occluder.float(),
+                settings=visibility or VisibilitySettings(resolution=grid),
+            ).view(grid, grid, grid)
+        visible = mask_on_grid(visible, grid).cpu()
         coarse = mask_on_grid(visible, cfg.resolution, most=True).to(start)[None, None]
-        latent = run(sampler, options, dense, start, coarse, "blend", anchor=states if anchored else None)
+        latent = run(sampler, options, dense, start, coarse, "blend", anchor=states if anchored else None,
+                     callback=told)  # fmt: skip
     with cascade.on_device(cascade.get("sparse_structure_decoder")) as decoder, torch.no_grad():
         coords = occupied_coords(decoder(latent), grid)
     if anchored:
@@ -181,9 +201,14 @@ def complete_projected(
 
             states: list[Tensor] = []
             given, std = (samplers[sampler_role], options, evaluator, begin, at), sparse_std(voxels.layout)
+
+            def keep(done, steps, x, alpha):
+                states.append(x)
+                told(done, steps)
+
             if anchored:
-                run(*given, "obs", std, callback=lambda done, steps, x, alpha: states.append(x))
-            feats = run(*given, "blend", std, anchor=states or None)
+                run(*given, "obs", std, callback=keep)
+            feats = run(*given, "blend", std, anchor=states or None, callback=told)
             return voxels.replace(feats)
 
     shape = sparse_stage(SHAPE_OF, "shape_512", "shape_slat_sampler", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ VisibilityType = io.Custom("SIGHTLINE_VISIBILITY")
 
 _OVERRIDE = "optimized_attention_override"
 _COUNTS = "trellis2_coord_counts"
+_COORDS = "trellis2_coords"
 _PROJECTED = "trellis2_proj_feats"
 _TOKENS = ("embeds",)
 _COND, _UNCOND = 0, 1  # core's numbers in `cond_or_uncond`
@@ -33,19 +35,32 @@ BRANCHES = {"all": (_COND, _UNCOND), "positive": (_COND,), "negative": (_UNCOND,
 class BlurredAttention:
     """The override that blurs queries and keys before the host's own attention, and the wrapper that watches it.
 
-    branches: which conditions of a guided batch are blurred. previous: an override that was there before.
+    branches: which conditions of a guided batch are blurred. previous: an override that was there before. true_axes:
+    tokens are blurred along the axes of their cube, voxels or picture instead of in a row. priors: so many of equal
+    length lie side by side in the condition, none of which is blurred into the next.
     """
 
-    def __init__(self, blur: LogitBlur, branches: tuple[int, ...], alternating: bool, previous: Callable | None):
+    def __init__(
+        self,
+        blur: LogitBlur,
+        branches: tuple[int, ...],
+        alternating: bool,
+        previous: Callable | None,
+        true_axes: bool = False,
+        priors: int = 1,
+    ):
         self.blur, self.branches, self.alternating, self.previous = blur, branches, alternating, previous
+        self.true_axes, self.priors = true_axes, priors
         self.calls = self.reached = 0
         self.lengths: list[int] | None = None
+        self.coords: Tensor | None = None
 
     def watch(self, executor, *args, **kwargs):
         """Around every evaluation of the model; says where nothing was reached that should have been blurred."""
         counts = kwargs.get(_COUNTS)
         self.calls = self.reached = 0
         self.lengths = None if counts is None else [int(count) for count in counts]
+        self.coords = kwargs.get(_COORDS)
         out = executor(*args, **kwargs)
         if self.reached == 0:
             found = f"{self.calls} attentions, none of the kind {self.blur.where!r}" if self.calls else "no attention"
@@ -82,17 +97,58 @@ class BlurredAttention:
             return x.transpose(1, 2) if split else x.flatten(-2)
 
         q, k = tokens(q), tokens(k)
-        items = self._lengths(q.shape[0], q.shape[1])
-        if items is None:
-            q, k = blur_qk(q, k, self.blur.for_slots(slots), kind)
-        else:  # a ragged batch is padded: every item by itself, as long as it is
-            q, k, whole = q.clone(), k.clone(), self.blur.for_slots(None)
-            for index, (slot, length) in enumerate(zip(slots, items)):
+        items, places = self._lengths(q.shape[0], q.shape[1]), self._places(q.shape[0], q.shape[1])
+        blur = self._laid_out(q.shape[1], k.shape[1], kind, places is not None)
+        if items is None and places is None:
+            q, k = blur_qk(q, k, blur.for_slots(slots), kind)
+        else:  # every item by itself: a ragged batch is padded, and each has voxels of its own
+            q, k, whole = q.clone(), k.clone(), blur.for_slots(None)
+            for index, slot in enumerate(slots):
                 if slot:
+                    length = q.shape[1] if items is None else items[index]
                     keys = length if kind == "self" else k.shape[1]
-                    one = blur_qk(q[index : index + 1, :length], k[index : index + 1, :keys], whole, kind)
-                    q[index : index + 1, :length], k[index : index + 1, :keys] = one
+                    place = None if places is None else places[index].to(q.device)
+                    one = blur_qk(q[index, :length], k[index, :keys], whole, kind, [length], [keys], place)
+                    q[index, :length], k[index, :keys] = one
         return back(q), back(k)
+
+    def _places(self, batch: int, padded: int) -> list[Tensor] | None:
+        """The voxels of every item of the batch, where the blur follows them."""
+        if not self.true_axes or self.coords is None:
+            return None
+        coords = self.coords
+        counts = self.lengths or [len(coords)]
+        if sum(counts) != len(coords) or max(counts) != padded or batch % len(counts):
+            return None
+        return list(coords[:, -3:].split(counts)) * (batch // len(counts))
+
+    def _laid_out(self, queries: int, keys: int, kind: str, sparse: bool) -> LogitBlur:
+        """The blur with what is known of how these tokens lie."""
+        changes: dict[str, Any] = {}
+        if self.true_axes:
+            side = round(queries ** (1 / 3))
+            if not sparse and side**3 != queries:
+                raise InputError(
+                    f"`true_axes` needs tokens that fill a cube or lie on voxels; this model has {queries} of another "
+                    "kind: turn it off."
+                )
+            changes["grid_q"] = (side, side, side)
+        if kind == "cross":
+            each, rest = divmod(keys, self.priors)
+            if rest:
+                raise InputError(f"`priors` is {self.priors}, but the condition has {keys} tokens; they do not divide.")
+            if self.priors > 1:
+                changes["segments"] = (each,) * self.priors
+            patches = each - self.blur.special
+            side = math.isqrt(max(patches, 0))
+            if self.true_axes and patches > 0:
+                if side * side != patches:
+                    raise InputError(
+                        f"`true_axes` needs patches that fill a square, and there are {patches}; set `special_tokens` "
+                        "(5 for DINOv3) and `priors` to what the condition has."
+                    )
+                changes["grid_k"] = (side, side)
+        return replace(self.blur, **changes)
 
     def _lengths(self, batch: int, padded: int) -> list[int] | None:
         if not self.lengths or batch % len(self.lengths) or max(self.lengths) != padded:
@@ -106,15 +162,16 @@ def _alternates(model: Any) -> bool:
     return hasattr(getattr(model.model, "diffusion_model", None), "structure_model")
 
 
-def blur_attention(model: Any, blur: LogitBlur, branch: str = "all") -> Any:
+def blur_attention(model: Any, blur: LogitBlur, branch: str = "all", true_axes: bool = False, priors: int = 1) -> Any:
     """A clone of a MODEL whose attention logits are blurred; without an active blur the clone does what `model` does.
 
-    branch: "all", "positive" or "negative", of a guided batch. The model itself is not changed.
+    branch: "all", "positive" or "negative", of a guided batch. true_axes, priors: see `BlurredAttention`. The model
+    itself is not changed.
     """
     clone = model.clone()
     if blur.active:
         options = clone.model_options["transformer_options"] = dict(clone.model_options.get("transformer_options", {}))
-        reach = BlurredAttention(blur, BRANCHES[branch], _alternates(model), options.get(_OVERRIDE))
+        reach = BlurredAttention(blur, BRANCHES[branch], _alternates(model), options.get(_OVERRIDE), true_axes, priors)
         options[_OVERRIDE] = reach
         clone.add_wrapper(comfy.patcher_extension.WrappersMP.APPLY_MODEL, reach.watch)
     return clone

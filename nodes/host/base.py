@@ -17,6 +17,7 @@ CAMERA_SIZE = 128  # pixels; cameras without a picture carry a size, which whoev
 ROOM = 3 << 30  # bytes; the host begins to unload models before its memory is full
 SPARSEGEN_FOLDER = "sparsegen"
 TRELLIS2_FOLDER = "trellis2"
+TRELLIS1_FOLDER = "trellis1"
 ENCODER_FOLDER, DIFFUSION_FOLDER, VAE_FOLDER = "clip_vision", "diffusion_models", "vae"  # core's
 WEIGHT_SUFFIXES = {".safetensors", ".pth"}
 

@@ -8,13 +8,16 @@ from pathlib import Path
 import folder_paths
 
 from ...scene.errors import InputError
-from .base import SPARSEGEN_FOLDER, TRELLIS2_FOLDER, WEIGHT_SUFFIXES
+from .base import SPARSEGEN_FOLDER, TRELLIS1_FOLDER, TRELLIS2_FOLDER, WEIGHT_SUFFIXES
 from .scenes import register_genrecon_folder
 
 
 def register_folders() -> None:
-    """Add models/sparsegen and models/trellis2 to the host's model folders (extra_model_paths.yaml may name more)."""
-    for name, wanted in ((SPARSEGEN_FOLDER, WEIGHT_SUFFIXES), (TRELLIS2_FOLDER, {".json"})):
+    """Add this pack's folders in models/ to the host's model folders (extra_model_paths.yaml may name more)."""
+    trellis1 = {".json", *WEIGHT_SUFFIXES}
+    for name, wanted in (
+        (SPARSEGEN_FOLDER, WEIGHT_SUFFIXES), (TRELLIS2_FOLDER, {".json"}), (TRELLIS1_FOLDER, trellis1)
+    ):  # fmt: skip
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, name))
         paths, suffixes = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (paths, set(suffixes) | wanted)
