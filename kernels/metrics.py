@@ -73,16 +73,14 @@ def ssim(image: Tensor, target: Tensor, data_range: float = 1.0, reduction: str 
 def lpips(image: Tensor, target: Tensor) -> Tensor:
     """LPIPS with the VGG-16 backbone (Zhang et al. 2018), by the package `lpips` or `torchmetrics`.
 
-    image, target: [B, 3, H, W] in [0, 1]. Returns [B]. Raises MissingDependency where the package or the weights
-    of its backbone are not installed.
+    image, target: [B, 3, H, W] in [0, 1]. Returns [B], differentiable. Raises MissingDependency where the package or
+    the weights of its backbone are not installed.
     """
     _check_pair(image, target)
     missing = lpips_missing()
     if missing:
         raise MissingDependency(missing)
-    network = _lpips_network(image.device)
-    with torch.no_grad():
-        return network(image.float() * 2 - 1, target.float() * 2 - 1).reshape(-1)
+    return _lpips_network(image.device)(image.float() * 2 - 1, target.float() * 2 - 1).reshape(-1)
 
 
 def lpips_missing() -> str | None:
@@ -97,10 +95,10 @@ def _lpips_network(device: torch.device):
     if _installed("lpips"):
         import lpips as package
 
-        return package.LPIPS(net="vgg", verbose=False).eval().to(device)
+        return package.LPIPS(net="vgg", verbose=False).eval().requires_grad_(False).to(device)
     from torchmetrics.functional.image.lpips import _LPIPS
 
-    return _LPIPS(pretrained=True, net="vgg").eval().to(device)
+    return _LPIPS(pretrained=True, net="vgg").eval().requires_grad_(False).to(device)
 
 
 def fid(images: Tensor, targets: Tensor, batch: int = 16) -> float:

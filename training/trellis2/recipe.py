@@ -95,6 +95,7 @@ class LossOptions:
     """Weights of the autoencoders' loss terms; those that are 0 are not computed.
 
     depth, normal: of pictures of the decoded surface, render_size pixels a side, from cameras at 2 to 100 units.
+    ssim, lpips: of the normals' pictures, relative to `normal`.
     """
 
     kl: float = 1e-6
@@ -104,6 +105,8 @@ class LossOptions:
     subdivision: float = 0.1
     depth: float = 0.0
     normal: float = 0.0
+    ssim: float = 0.0
+    lpips: float = 0.0
     mask: float = 0.0
     render_size: int = 1024
 

@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...kernels.metrics import lpips_missing
 from ...models.trellis2.cascade import ImageStage
 from ...models.trellis2.conditions import AnyCondition, Condition, negative
 from ...models.trellis2.image_condition import Pictures, projected_condition
 from ...models.trellis2.naf import Naf
 from ...models.trellis2.sc_vae import Encoded, shape_head
+from ...scene.errors import MissingDependency
 from ...scene.sparse import SparseTensor
 from .recipe import Recipe, TimeOptions
 from .surface_terms import surface_terms
@@ -135,6 +137,10 @@ class ShapeVae(nn.Module):
     def __init__(self, recipe: Recipe, networks: dict[str, nn.Module]):
         super().__init__()
         self.recipe, self.encoder, self.decoder = recipe, networks["encoder"], networks["decoder"]
+        if recipe.losses.normal and recipe.losses.lpips:
+            missing = lpips_missing()
+            if missing:
+                raise MissingDependency(f"{missing[:-1]}; --set losses.lpips=0 trains without it.")
 
     def forward(self, items: Sequence[dict[str, Any]], generator: torch.Generator) -> Terms:
         """Crossed edges, dual vertices, subdivision, divergence, and pictures of the surface if they are weighted."""
