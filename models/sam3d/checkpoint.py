@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,7 @@ from ..trellis2.sparse_structure_vae import SparseStructureDecoder
 from .fuser import IMAGES, MASKS, POINTS, EmbedderFuser
 from .mot_flow import MotFlow, MotFlowConfig
 from .point_patch import PointPatchEmbed
-
-GENERATOR = "_base_models.generator.reverse_fn.backbone."
-EMBEDDER = "_base_models.condition_embedder."
+from .sizes import EMBEDDER, GENERATOR, gaussian_reach, parts_in, sizes
 
 FLOW_ARGS = dict(
     model_channels=1024, cond_channels=1024, num_blocks=24, num_heads=16, mlp_ratio=4, in_channels=8, out_channels=8
@@ -68,22 +67,26 @@ def latent_embedder(dino: DinoV2Config = VIT_LARGE) -> EmbedderFuser:
     return EmbedderFuser([(DinoEncoder(dino, prenorm=True), IMAGES), (DinoEncoder(dino, prenorm=True), MASKS)])
 
 
-def gaussian_decoder(args: Mapping[str, Any], count: int = 32) -> GaussianDecoder:
-    rep = {**GAUSSIANS, **dict(args.get("representation_config") or {}), "num_gaussians": count}
+def gaussian_decoder(args: Mapping[str, Any], count: int) -> GaussianDecoder:
+    """count: Gaussians of a voxel where `args` do not say."""
+    rep = {**GAUSSIANS, "num_gaussians": count, **dict(args.get("representation_config") or {})}
     return GaussianDecoder(LatentDecoderConfig.from_args({**DECODER_ARGS, **args, "representation_config": rep}))
 
 
 # Part -> (how it is built from arguments, prefix of its keys in the file)
 PARTS: dict[str, tuple[Callable[[Mapping[str, Any]], nn.Module], str]] = {
     "ss_generator": (lambda a: MotFlow(MotFlowConfig.from_args({**STRUCTURE_ARGS, **a})), GENERATOR),
-    "ss_condition_embedder": (lambda a: structure_embedder(), EMBEDDER),
+    "ss_condition_embedder": (
+        lambda a: structure_embedder(DinoV2Config(**a.get("dino", {})), PointPatchEmbed(**a.get("points", {}))),
+        EMBEDDER,
+    ),
     "slat_generator": (lambda a: LatentFlow(LatentFlowConfig.from_args({**LATENT_ARGS, **a})), GENERATOR),
-    "slat_condition_embedder": (lambda a: latent_embedder(), EMBEDDER),
+    "slat_condition_embedder": (lambda a: latent_embedder(DinoV2Config(**a.get("dino", {}))), EMBEDDER),
     "ss_decoder": (
         lambda a: SparseStructureDecoder(StructureVaeConfig.from_args({**STRUCTURE_DECODER_ARGS, **a})),
         "",
     ),
-    "slat_decoder_gs": (lambda a: gaussian_decoder(a), ""),
+    "slat_decoder_gs": (lambda a: gaussian_decoder(a, 32), ""),
     "slat_decoder_gs_4": (lambda a: gaussian_decoder(a, 4), ""),
     "slat_decoder_mesh": (
         lambda a: MeshDecoder(
@@ -106,9 +109,9 @@ def build_part(part: str, args: Mapping[str, Any] | None = None, dtype: torch.dt
 
 
 def read_weights(path: str | Path) -> Mapping[str, Tensor]:
-    """Tensors by name from a `.safetensors` file or a checkpoint (plain, or with a `state_dict`); nothing is executed.
+    """Tensors by name from a `.safetensors` file or a checkpoint (plain, or with a `state_dict`), mapped, not copied.
 
-    Raises InputError for a file that holds anything but tensors.
+    Nothing is executed. Raises InputError for a file that holds anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -116,13 +119,25 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is no file of plain tensors ({str(error).splitlines()[0]}).") from None
+        raise InputError(f"{path} is no file of plain tensors ({str(error).splitlines()[0][:120]}).") from None
     found = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(found, dict):
         raise InputError(f"{path} is no table of tensors; give a published checkpoint.")
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def shapes_of(weights: Mapping[str, Tensor], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor whose name begins so, the beginning taken off; nothing is read of a mapped file."""
+    read = weights.shape if isinstance(weights, SafetensorsFile) else lambda name: weights[name].shape
+    return {name.removeprefix(prefix): tuple(read(name)) for name in weights if name.startswith(prefix)}
+
+
+def parts_of(path: str | Path) -> list[str]:
+    """The parts of SAM 3D that a file holds, whatever it is called."""
+    weights = read_weights(path)
+    return parts_in(weights, shapes_of(weights))
 
 
 def load_part(
@@ -135,13 +150,25 @@ def load_part(
 ) -> nn.Module:
     """One network from its checkpoint, other parts of the same file passed over.
 
-    Raises InputError naming every missing, foreign and misshapen key.
+    Its size follows from the tensors, whatever `args` say; these give the rest (dtype, resolution, activations), the
+    published values stand in for what is in neither. Raises InputError naming every missing, foreign and misshapen key.
     """
     weights = read_weights(path)
-    prefix = PARTS[part][1] if part in PARTS else ""
-    model = build_part(part, args, dtype)
+    if part not in PARTS:
+        raise InputError(f"SAM 3D has no part {part!r}; known are {', '.join(PARTS)}.")
+    prefix = PARTS[part][1]
     chosen = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
-    return assign_weights(model, chosen, str(path), device=device)
+    try:
+        found = sizes(part, shapes_of(weights, prefix))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    given = dict(args or {})
+    args = {**given, **found}
+    if "representation_config" in found:
+        rep = {**dict(given.get("representation_config") or {}), **found["representation_config"]}
+        reach = gaussian_reach(chosen["offset_perturbation"]) if "offset_perturbation" in chosen else None
+        args["representation_config"] = rep if reach is None else {**rep, "voxel_size": reach}
+    return assign_weights(build_part(part, args, dtype), chosen, str(path), device=device)
 
 
 def published_names(part: str, model: nn.Module) -> dict[str, Tensor]:

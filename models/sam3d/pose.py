@@ -8,9 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...scene.cameras import Cameras, intrinsics_from_fov
 from ...scene.errors import InputError
-from ...scene.rotations import quaternion_from_matrix
+from ...scene.frames import cameras_from_pytorch3d_rt
+from ...scene.rotations import matrix_from_quaternion, quaternion_from_matrix
+from ...scene.splats import Splats
 from .mot_flow import POSE
+
+FOV = 40.0  # degrees along either axis: what the released visibility test takes for every picture
+SCENE_AXES = ((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))  # camera (left, up, in) -> (right, in, up), Z up
 
 ROTATION_MEAN = (
     -0.06366084883674913, 0.008438224692279752, 0.00017084786438302483,
@@ -66,3 +72,42 @@ def decode_pose(
         quaternion_from_matrix(linear / lengths[..., None]),
         lengths.mean(-1, keepdim=True).expand(-1, 3),
     )
+
+
+def fixed_intrinsics(height: int, width: int, fov: float = FOV) -> Tensor:
+    """[3, 3] in pixels: `fov` degrees along the width and along the height. Source: RelaxFlow, SAM 3D pipeline."""
+    side = max(height, width)
+    intrinsics = intrinsics_from_fov(fov, side, side).reshape(-1, 3, 3)[0].clone()
+    intrinsics[:2] *= torch.tensor([[width / side], [height / side]])
+    return intrinsics
+
+
+def pose_camera(pose: Pose, height: int, width: int, fov: float = FOV) -> Cameras:
+    """The picture's camera before the object's cube, in units of the cube."""
+    turn = matrix_from_quaternion(pose.rotation.float().cpu())
+    shift = pose.translation.float().cpu() / pose.scale.float().cpu()[:, :1]
+    return cameras_from_pytorch3d_rt(turn, shift, width, height, intrinsics=fixed_intrinsics(height, width, fov)[None])
+
+
+def placement(pose: Pose) -> tuple[float, Tensor, Tensor]:
+    """Scale, rotation [3, 3] (acting on columns) and shift [3] float32 from the cube into the scene.
+
+    The scene: the camera at the origin looking along +Y, X right, Z up, units of the point map.
+    """
+    axes = torch.tensor(SCENE_AXES)
+    turn = matrix_from_quaternion(pose.rotation[0].float().cpu())
+    return float(pose.scale[0, 0]), axes @ turn.mT, axes @ pose.translation[0].float().cpu()
+
+
+def placed_points(points: Tensor, pose: Pose) -> Tensor:
+    """Points [N, 3] of the cube in the scene, see `placement`."""
+    scale, turn, shift = placement(pose)
+    return scale * points @ turn.to(points).mT + shift.to(points)
+
+
+def placed_splats(splats: Splats, pose: Pose) -> Splats:
+    """Splats of the cube in the scene, see `placement`."""
+    scale, turn, shift = placement(pose)
+    turned = splats.rotated(turn)
+    means = scale * turned.means + shift.to(turned.means)
+    return Splats(means, scale * turned.scales, turned.quats, turned.opacities, turned.sh)
