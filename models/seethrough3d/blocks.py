@@ -42,7 +42,10 @@ class DoubleLayers(Protocol):
 
 
 class SingleLayers(Protocol):
-    """The layers of a single block; `enter` may leave out q and the MLP's input of the rows from `rows` on."""
+    """The layers of a single block.
+
+    `enter` gives q, k, v and whatever `leave` needs for the MLP, both only of the first `rows` rows but for k and v.
+    """
 
     heads: int
 
@@ -50,7 +53,7 @@ class SingleLayers(Protocol):
     def norm(self, x: Tensor) -> Tensor: ...
     def enter(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
     def qk_norm(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
-    def leave(self, attended: Tensor, mlp: Tensor) -> Tensor: ...
+    def leave(self, attended: Tensor, rest: Tensor) -> Tensor: ...
 
 
 @dataclass(eq=False)
@@ -219,12 +222,15 @@ def single_block(
     mod = layers.modulation(vec)
     cond = branch.modulation((SINGLE, index), layers.modulation)
     x = _by_region(layers.norm(hidden), start, mod, cond)
-    q, k, v, mlp = layers.enter(x, start if last else hidden.shape[1])
+    q, k, v, rest = layers.enter(x, start if last else hidden.shape[1])
     q, k, v = (branch.added(SINGLE, index, name, y, x, start) for name, y in zip("qkv", (q, k, v)))
     q, k, v = (_heads(y, layers.heads) for y in (q, k, v))
     q, k = layers.qk_norm(q, k, v)
-    out = layers.leave(branch.attention(q, k, v, positions, first=False), mlp)
-    del q, k, v, mlp
+    del x
+    rows = branch.attention(q, k, v, positions, first=False)
+    del q, k, v
+    out = layers.leave(rows, rest)
+    del rows, rest
     if last:
         return _finite(torch.addcmul(hidden[:, :start], mod.gate, out))
     return _finite(_gated(hidden, out, start, mod.gate, cond.gate))
