@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from ...models.trellis2.blocks import ModulatedBlock
 from ...models.trellis2.cascade import read_pipeline
 from ...models.trellis2.checkpoint import CLASSES, COMPUTED
 from ...models.trellis2.family import EMBEDDED_FOLDER, embedded_family, find_encoder
 from ...models.trellis2.safetensors_file import SafetensorsFile
+from ...models.trellis2.sc_vae import SparseConvNeXtBlock
+from ...models.trellis2.sparse_structure_vae import ResBlock3d
 from ...scene.errors import InputError
 from .recipe import Recipe
 from .stages import Conditioner
@@ -38,11 +43,27 @@ def build_networks(recipe: Recipe) -> dict[str, nn.Module]:
                 raise InputError(f"`start_from.{name}` names no file; --set start_from.{name}=FILE.safetensors.")
             source = recipe.start_from[name]
             continue_from(network, embedded_file(recipe.stage) if source == "embedded" else source)
+        if recipe.checkpoint_blocks:
+            checkpoint_blocks(network)
         found[name] = network
     foreign = sorted(set(recipe.start_from) - set(found))
     if foreign:
         raise InputError(f"`start_from` names {', '.join(foreign)}; this stage trains {', '.join(found)}.")
     return found
+
+
+def checkpoint_blocks(network: nn.Module) -> None:
+    """Keep no activations inside the blocks of `network` while it learns, but compute them again."""
+    for block in network.modules():
+        if isinstance(block, (ModulatedBlock, SparseConvNeXtBlock, ResBlock3d)):
+            block.forward = partial(recomputed, block.forward)
+
+
+def recomputed(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """A block's `forward`, whose activations are computed again where gradients are asked for."""
+    if torch.is_grad_enabled():
+        return checkpoint(forward, *given, use_reentrant=False, **named)
+    return forward(*given, **named)
 
 
 ROLES = {  # stage of a flow -> its role in the embedded family

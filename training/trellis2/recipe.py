@@ -115,7 +115,8 @@ class LossOptions:
 class Recipe:
     """networks: {"denoiser" | "encoder", "decoder": {"name": published class, "args": ...}}. batch_size: objects per
     process and step, in `splits` passes. precision: "no", "bf16" or "fp16". unconditional: share of the objects whose
-    condition is dropped. start_from: {network: weights file, or "embedded"}, "" where a file must still be named."""
+    condition is dropped. start_from: {network: weights file, or "embedded"}, "" where a file must still be named.
+    checkpoint_blocks: keep no activations inside blocks and compute them again, the same, for the gradients."""
 
     name: str
     stage: str
@@ -123,6 +124,7 @@ class Recipe:
     steps: int = 1_000_000
     batch_size: int = 8
     splits: int = 1
+    checkpoint_blocks: bool = False
     seed: int = 0
     precision: str = "bf16"
     ema: float = 0.9999

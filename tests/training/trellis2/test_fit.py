@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from sightline.models.trellis2.checkpoint import load_model
 from sightline.scene.errors import InputError
 from sightline.training.trellis2.averages import AdaptiveClip
-from sightline.training.trellis2.fit import fit, try_run
+from sightline.training.trellis2.fit import Fit, fit, try_run
+from sightline.training.trellis2.folders import ObjectFolders
 from sightline.training.trellis2.networks import build_networks, continue_from
 from sightline.training.trellis2.recipe import CONFIGS, STAGES, ClipOptions, read_recipe
 
@@ -99,6 +101,26 @@ def test_two_processes_are_one_with_the_same_batch(stage, by_ranks):
         assert torch.allclose(value, two["networks"][name], atol=1e-5), name
         moved = max(moved, float((value - start[name]).abs().max()))
     assert moved > 1e-4
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_checkpointed_blocks_keep_less_and_give_the_same_weights(stage, data, tmp_path):
+    found, kept = [], []
+    for checkpointed in (False, True):
+        recipe = tiny_recipe(stage, checkpoint_blocks=checkpointed)
+        run = Fit(recipe, ObjectFolders(data_of(data, recipe), recipe))
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            terms = run.objective(*run.pass_items(0))
+        kept.append(sum(sizes))
+        sum(terms.values()).backward()
+        run.optimizer.step()
+        found.append({name: value.clone() for name, value in run.networks.state_dict().items()})
+    assert kept[1] < 0.9 * kept[0]
+    own = [m for m in run.average.module.modules() if isinstance(m.forward, partial)]
+    assert own and all(block.forward.args[0].__self__ is block for block in own), "copies run themselves"
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.allclose(value, found[1][name], atol=1e-6) for name, value in found[0].items())
 
 
 def test_trellis_weights_continue_in_a_projecting_flow(tmp_path):
