@@ -42,12 +42,14 @@ def run(args: argparse.Namespace) -> int:
     folder = args.to or default_folder()
     if args.name == "list":
         return show_all(folder)
-    chosen = with_needs(args.name, args.alone)
+    chosen, brought = with_needs(args.name, args.alone)
     items = plan(chosen, folder, [folder, *args.search, *comfyui_models()])  # sets share files
     missing = [item for item in items if item.found is None]
     if missing:
         for one in chosen:
             print(f"{one.name}: {one.title}\n  licence: {one.licence}\n  from: {one.source}", file=sys.stderr)
+        for one in brought:
+            print(f"needs, and you bring: {one.title}, {one.licence}, {one.source}", file=sys.stderr)
     elsewhere = [item for item in items if item.found not in (None, item.target)]
     for item in elsewhere:
         print(f"found: {item.found}", file=sys.stderr)
@@ -69,22 +71,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def with_needs(name: str, alone: bool = False):
-    """The set called `name` and the ones it needs; raises InputError for an unknown name."""
-    from ..models.trellis2.weights import ALL
-    from ..scene.errors import InputError
+    """The set called `name` with the ones it needs, and those the user brings; InputError for an unknown name."""
+    from ..pipelines.published import find, needs
 
-    known = {one.name: one for one in ALL}
-    if name not in known:
-        raise InputError(f"There are no weights called {name!r}; there are {', '.join(known)}.")
-    return [known[name], *([] if alone else [known[other] for other in known[name].needs])]
+    chosen = find(name)
+    fetched, brought = needs(chosen)
+    return [chosen, *([] if alone else fetched)], brought
 
 
 def show_all(folder) -> int:
     """A line for each set: name, what is there, size, licence, purpose."""
     from ..models.download import plan, total_text
-    from ..models.trellis2.weights import ALL
+    from ..pipelines.published import SETS
 
-    for one in ALL:
+    for one in SETS:
         items = plan([one], folder)
         there = sum(item.found is not None for item in items)
         state = "here" if there == len(items) else "not here" if not there else f"{there} of {len(items)} files here"

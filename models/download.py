@@ -239,6 +239,8 @@ def total_text(items: Iterable[Item]) -> str:
     items = list(items)
     known = sum(item.file.bytes or 0 for item in items)
     weights = [item for item in items if item.file.bytes is None and not item.file.name.endswith(".json")]
+    if weights and not known:
+        return "? MB"
     return f"{'at least ' if weights else ''}{size_text(known)}"
 
 

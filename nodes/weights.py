@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from ..models.download import get_all, size_text
-from ..models.trellis2.weights import ALL
+from ..models.seethrough3d.weights import RELEASE
+from ..pipelines import published
 from . import host
 from .host import io
 
-SETS = {one.name: one for one in ALL}
+SETS = {one.name: one for one in published.SETS}
+FOLDERS = {RELEASE.name: "loras"}  # others: models/trellis2
 
 
 def about(name: str) -> str:
     """One line on a set: size, licence, what it is."""
     one = SETS[name]
-    known = size_text(sum(file.bytes or 0 for file in one.files))
+    fetched, brought = ([other.name for other in part] for part in published.needs(one))
+    known = sum(file.bytes or 0 for file in one.files)
     unknown = any(file.bytes is None and not file.name.endswith(".json") for file in one.files)
-    size = f"at least {known}" if unknown else known
-    needs = f" Fetched with it: {' and '.join(one.needs)}." if one.needs else ""
+    size = f"at least {size_text(known)}" if unknown else size_text(known)
+    if not known and one.parameters:
+        size = f"about {size_text(2 * one.parameters)}"  # in bfloat16
+    needs = f" Fetched with it: {' and '.join(fetched)}." if fetched else ""
+    needs += f" You bring: {' and '.join(brought)}." if brought else ""
     return f"{name}: {one.title}, {size}. Licence {one.licence}. Source: {one.source}.{needs}"
 
 
@@ -30,9 +36,11 @@ class DownloadWeights(io.ComfyNode):
             display_name="Download Weights",
             category=host.CATEGORY,
             description="Fetch published weights into the model folder that Load TRELLIS.2 or Pixal3D Models reads, "
-                        "and check them. This node alone downloads anything, and only with the licence accepted; a "
-                        "transfer that broke off is continued. Files that lie in a model folder already are used.",
-            search_aliases=["fetch weights", "pixal3d weights", "trellis2 weights", "model download", "hugging face"],
+                        "SeeThrough3D's into models/loras, and check them. This node alone downloads anything, and "
+                        "only with the licence accepted; a transfer that broke off is continued. Files that lie in a "
+                        "model folder already are used.",
+            search_aliases=["fetch weights", "pixal3d weights", "trellis2 weights", "model download", "hugging face",
+                            "seethrough3d weights"],
             inputs=[
                 io.Combo.Input(
                     "weights", options=list(SETS), default=next(iter(SETS)),
@@ -60,8 +68,9 @@ class DownloadWeights(io.ComfyNode):
     @classmethod
     @host.one_sentence
     def execute(cls, weights, accept_licence) -> io.NodeOutput:
-        chosen = [SETS[weights], *(SETS[name] for name in SETS[weights].needs)]
-        folder = host.folders(host.TRELLIS2_FOLDER)[0]
+        fetched_with, _ = published.needs(SETS[weights])
+        chosen = [SETS[weights], *fetched_with]
+        folder = host.folders(FOLDERS.get(weights, host.TRELLIS2_FOLDER))[0]
         items, fetched = get_all(chosen, folder, accept_licence, host.model_roots(), host.Progress())
         first = items[0].target
         path = first if first.name.startswith("pipeline") else first.parent

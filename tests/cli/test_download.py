@@ -2,8 +2,8 @@ import pytest
 
 from sightline.cli import download as command
 from sightline.models import download
-from sightline.models.trellis2 import weights
 from sightline.models.weights import Weights, WeightsFile
+from sightline.pipelines import published
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def asked(monkeypatch):
     files = [WeightsFile("a.json", repo="o/r"), WeightsFile("a.safetensors", 4_000_000_000, "ab", repo="o/r")]
     model = Weights("model", "A model", "the hub", "MIT", tuple(files), "tests", needs=("eyes",))
     eyes = Weights("eyes", "Eyes", "the hub", "Research only", (WeightsFile("e.bin", 3, repo="o/e"),), "tests")
-    monkeypatch.setattr(weights, "ALL", (model, eyes))
+    monkeypatch.setattr(published, "SETS", (model, eyes))
     monkeypatch.setattr(command, "comfyui_models", lambda: [])
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     urls = []
@@ -65,7 +65,7 @@ def test_what_is_there_needs_no_consent(run, asked, tmp_path):
 def test_sets_share_files(run, asked, tmp_path, monkeypatch):
     other = Weights("other", "Other", "the hub", "MIT", (WeightsFile("deep/e.bin.pt", 3, repo="o/f"),), "tests")
     same = Weights("same", "Same", "the hub", "MIT", (WeightsFile("e.bin.pt", 3, repo="o/e"),), "tests")
-    monkeypatch.setattr(weights, "ALL", (other, same))
+    monkeypatch.setattr(published, "SETS", (other, same))
     assert run("download", "same", "--to", tmp_path, "--accept-licence")[0] == 0
     code, out, err = run("download", "other", "--to", tmp_path)
     assert code == 0 and "0 of them fetched now" in out and "found: " in err and len(asked) == 1
@@ -88,6 +88,24 @@ def test_the_default_folder(run, asked, tmp_path, monkeypatch):
     monkeypatch.delenv("SIGHTLINE_WEIGHTS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert str(tmp_path / "sightline" / "weights") in run("download", "list")[1]
+
+
+def test_what_the_user_brings_is_named(run, asked, monkeypatch, tmp_path):
+    base = Weights("base", "The base model", "a gated hub", "Non-Commercial", (), "tests")
+    lora = Weights(
+        "lora", "A LoRA", "the hub", "MIT", (WeightsFile("l.safetensors", repo="o/l"),), "t", needs=("base",)
+    )
+    monkeypatch.setattr(published, "SETS", (lora,))
+    monkeypatch.setattr(published, "BROUGHT", (base,))
+    code, out, err = run("download", "lora", "--to", tmp_path, "--accept-licence")
+    assert code == 0 and asked == ["https://huggingface.co/o/l/resolve/main/l.safetensors"]
+    assert "needs, and you bring: The base model, Non-Commercial, a gated hub" in err
+
+
+def test_the_systems_that_are_known():
+    assert {"pixal3d", "trellis2", "seethrough3d"} <= {one.name for one in published.SETS}
+    known = {one.name for one in (*published.SETS, *published.BROUGHT)}
+    assert all(set(one.needs) <= known for one in published.SETS)
 
 
 def test_unknown_names(run, asked, tmp_path):

@@ -1,0 +1,29 @@
+"""The published weights that the download command and node know, of all systems."""
+
+from __future__ import annotations
+
+from ..models.seethrough3d.weights import FLUX_DEV, RELEASE
+from ..models.trellis2.weights import ALL as TRELLIS2
+from ..models.weights import Weights
+from ..scene.errors import InputError
+
+SETS = (*TRELLIS2, RELEASE)
+BROUGHT = (FLUX_DEV,)  # needed by some of them, and behind a login: the user brings it
+
+
+def find(name: str) -> Weights:
+    """The set called `name`; raises InputError for an unknown one, which names all."""
+    known = {one.name: one for one in SETS}
+    if name not in known:
+        raise InputError(f"There are no weights called {name!r}; there are {', '.join(known)}.")
+    return known[name]
+
+
+def needs(weights: Weights) -> tuple[list[Weights], list[Weights]]:
+    """What a set needs besides: sets to fetch with it, and sets the user has to bring."""
+    fetched = {one.name: one for one in SETS}
+    brought = {one.name: one for one in BROUGHT}
+    return (
+        [fetched[name] for name in weights.needs if name in fetched],
+        [brought[name] for name in weights.needs if name in brought],
+    )
