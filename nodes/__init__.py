@@ -11,9 +11,12 @@ from .layout_editor import LayoutEditor
 from .mesh_files import GLBBake, LoadMesh
 from .mesh_finish import MeshFinish
 from .overlay import ProjectionGridOverlay
+from .point_map import PointMap
 from .projection import ProjectionConditionerNative
 from .relax_settings import RelaxSettingsNode
 from .relaxflow import AttentionLogitBlur, CombinePriors, DualBranchGuiderNode, VisibilityMaskNode
+from .sam3d import SAM3DLatent, SAM3DLoader, SAM3DStructure
+from .sam3d_decode import SAM3DMesh, SAM3DSplat
 from .scene_views import ChunkPlanner, ScenePhotosNode
 from .selfcheck import SelfCheck, startup_line
 from .sparsegen import SparseGenLoader, SparseQuerySplatSampler
@@ -86,6 +89,12 @@ NODES = [
     Trellis1Latent,
     Trellis1Splat,
     Trellis1Mesh,
+    SAM3DLoader,
+    PointMap,
+    SAM3DStructure,
+    SAM3DLatent,
+    SAM3DSplat,
+    SAM3DMesh,
 ]
 
 

@@ -9,6 +9,7 @@ import folder_paths
 
 from ...scene.errors import InputError
 from .base import SPARSEGEN_FOLDER, TRELLIS1_FOLDER, TRELLIS2_FOLDER, WEIGHT_SUFFIXES
+from .sam3d_folder import register_sam3d_folder
 from .scenes import register_genrecon_folder
 
 
@@ -22,6 +23,7 @@ def register_folders() -> None:
         paths, suffixes = folder_paths.folder_names_and_paths[name]
         folder_paths.folder_names_and_paths[name] = (paths, set(suffixes) | wanted)
     register_genrecon_folder()
+    register_sam3d_folder()
 
 
 def weight_files(folder: str) -> list[str]:
