@@ -233,4 +233,7 @@ def load_adapted(
     body = SafetensorsFile(stem.with_name(stem.name + ".safetensors"))
     weights = {**{k: body[k] for k in body}, **{k: file[k] for k in file}}
     args = {**args, "dense": stated.get("dense", is_dense(stated))}
-    return from_state(weights, args, dtype=dtype, lora=lora, source=f"{stem.name} with {adapter.name}", device=device)
+    return from_state(
+        weights, args, dtype=dtype, lora=lora, source=f"{stem.name} with {adapter.name}", device=device,
+        aggregator=stated.get("aggregator"),
+    )  # fmt: skip

@@ -17,11 +17,13 @@ from torch import nn
 
 from ...scene.errors import InputError
 from ..trellis2.cascade import Cascade, CascadeConfig, find_model, load_cascade, read_pipeline
-from ..trellis2.family import find_dinov3
+from ..trellis2.family import EMBEDDED_FOLDER as DECODERS_FOLDER
+from ..trellis2.family import find_dinov3, own_encoder
 from ..trellis2.safetensors_file import SafetensorsFile
 from .checkpoint import FORMAT, STAGES, load_adapted, load_published, read_pt, stage_of
 
 CONFIG = "genrecon.json"
+EMBEDDED_FOLDER = Path(__file__).parent / "genrecon-tiny"
 ROLES = {
     "structure": "sparse_structure_flow_model",
     "shape": "shape_slat_flow_model_512",
@@ -71,8 +73,17 @@ def load_scene_family(
     weights = [config.parent] if config.is_file() and not files else [folder, *(files or {}).values()]
     family.identity = f"{dtype or 'stored'} " + " ".join(_state(Path(place)) for place in weights)
     if not decode_only:
-        family.image_encoder = find_dinov3(folders, dinov3)
+        own = own_encoder(config, folders) if config.is_file() and not files and dinov3 is None else None
+        family.image_encoder = own or find_dinov3(folders, dinov3)
     return family
+
+
+def embedded_scene_family(*, device: torch.device | str = "cpu", low_vram: bool = False) -> SceneFamily:
+    """The small family in this package: plain furnished rooms at 64^3 voxels a chunk; see docs/training-genrecon.md.
+
+    It has its own image encoder; shape and texture decoders are those of the embedded Pixal3D family.
+    """
+    return load_scene_family(EMBEDDED_FOLDER, search=[DECODERS_FOLDER.parent], device=device, low_vram=low_vram)
 
 
 def _state(place: Path) -> str:

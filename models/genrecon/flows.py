@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...kernels.attention import attention, varlen_attention
 from ...scene.errors import InputError
 from ...scene.sparse import SparseTensor
-from ..trellis2.blocks import Context, CrossAttention, Linear, rope_phases
+from ..trellis2.blocks import Context, CrossAttention, Linear, absolute_positions, rope_phases
 from ..trellis2.config import FlowConfig
 from ..trellis2.slat_flow import StructuredLatentFlow
 from ..trellis2.sparse_structure_flow import SparseStructureFlow
@@ -177,11 +177,14 @@ class ConditionedStructureFlow(SparseStructureFlow):
                 f"The voxel features are {list(cond.voxels.shape)}; {[len(x), cfg.resolution**3, 'D']} would fit."
             )
         h = self.input_layer(x.flatten(2).transpose(1, 2))
+        phases = None if cfg.pe_mode == "ape" else self.rope_phases
+        if phases is None:
+            h = h + self.pos_emb
         mod = self.t_embedder(t)
         if cfg.share_mod:
             mod = self.adaLN_modulation(mod)
         h, mod = h.to(self.torso_dtype), mod.to(self.torso_dtype)
-        h = _run_blocks(self, h, mod, cond, self.rope_phases, None)
+        h = _run_blocks(self, h, mod, cond, phases, None)
         h = F.layer_norm(h.to(x.dtype), h.shape[-1:])
         return self.out_layer(h).transpose(1, 2).reshape(len(x), cfg.out_channels, *x.shape[2:])
 
@@ -202,7 +205,11 @@ class ConditionedLatentFlow(StructuredLatentFlow):
         if cond.voxels is not None and len(cond.voxels) != len(feats):
             raise InputError(f"There are {len(cond.voxels)} voxel features for {len(feats)} voxels.")
         h = self.input_layer(feats)
-        phases = rope_phases(x.coords[:, 1:], cfg.model_channels // cfg.num_heads)
+        phases = None
+        if cfg.pe_mode == "ape":
+            h = h + absolute_positions(x.coords[:, 1:], cfg.model_channels)
+        else:
+            phases = rope_phases(x.coords[:, 1:], cfg.model_channels // cfg.num_heads)
         mod = self.t_embedder(t)
         if cfg.share_mod:
             mod = self.adaLN_modulation(mod)

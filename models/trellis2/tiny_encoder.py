@@ -20,11 +20,12 @@ MEAN, STD = 0.45, 0.25
 
 @dataclass(frozen=True)
 class TinyEncoderConfig:
-    """image_size: the side of the pictures, 16 patches of 8 pixels by default; stem: channels before the last level."""
+    """image_size: the side of the pictures, 16 patches of 8 pixels by default; stem: channels before the last level,
+    each of which halves the picture, so that one level fewer gives patches of 4 pixels."""
 
     image_size: int = 128
     channels: int = 128
-    stem: tuple[int, int] = (32, 64)
+    stem: tuple[int, ...] = (32, 64)
     num_blocks: int = 5
     num_heads: int = 4
     mlp_ratio: float = 3.0
@@ -59,25 +60,27 @@ class EncoderBlock(nn.Module):
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` that computes in float32 where the weights are float16 on a CPU."""
+    """`nn.Conv2d` that computes in the dtype of its weights, or in float32 where they are float16 on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and self.weight.dtype == torch.float16:
             return self._conv_forward(x.float(), self.weight.float(), self.bias.float())
-        return super().forward(x)
+        return super().forward(x.to(self.weight.dtype))
 
 
 class TinyImageEncoder(nn.Module):
-    """Convolutions to patches of 8 x 8 pixels, then a few transformer blocks over patches, CLS and registers.
+    """Convolutions to patches of 8 x 8 pixels (or as the stem says), then a few transformer blocks over patches, CLS
+    and registers.
 
     The output is normalized without weights, like DINOv3's as TRELLIS.2 uses it.
     """
 
-    patch_size = 8
+    patch_size = 8  # of the default stem
 
     def __init__(self, cfg: TinyEncoderConfig):
         super().__init__()
         self.config = cfg
+        self.patch_size = 2 ** (len(cfg.stem) + 1)
         side = cfg.image_size // self.patch_size
         widths = (3, *cfg.stem, cfg.channels)
         self.stem = nn.ModuleList(Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
@@ -108,8 +111,6 @@ class TinyImageEncoder(nn.Module):
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
             raise InputError(f"The images are {list(images.shape)}; this encoder takes [B, 3, {size}, {size}].")
         h = (images.float() - MEAN) / STD
-        dtype = self.stem[0].weight.dtype
-        h = h.to(dtype) if dtype == torch.bfloat16 else h
         for layer in self.stem:
             h = F.gelu(layer(h), approximate="tanh")
         h = h.flatten(2).transpose(1, 2).to(self.positions.dtype) + self.positions

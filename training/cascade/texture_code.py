@@ -21,15 +21,17 @@ SLOPE_WEIGHT = 0.4  # of the slopes in the flow's normalized latent
 CODE_OBJECTS = 100
 
 
-def fit_materials(coords: Tensor, dual: Tensor, materials: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients [r, r, r, 14] and which cells have a surface [r, r, r] bool.
+def fit_materials(
+    coords: Tensor, dual: Tensor, materials: Tensor, size: tuple[int, int, int] = (RESOLUTION // CELL,) * 3
+) -> tuple[Tensor, Tensor]:
+    """Coefficients [x, y, z, 14] and which cells have a surface [x, y, z] bool.
 
-    coords [N, 3] voxels, dual [N, 3], materials [N, 5] in [0, 1]. Cells without surface take the mean of their
-    neighbors', so that tokens beside the surface have a latent too.
+    coords [N, 3] voxels, dual [N, 3], materials [N, 5] in [0, 1]; size: cells along each axis. Cells without surface
+    take the mean of their neighbors', so that tokens beside the surface have a latent too.
     """
-    side = RESOLUTION // CELL
+    cells = size[0] * size[1] * size[2]
     cell = coords.long() // CELL
-    row = (cell[:, 0] * side + cell[:, 1]) * side + cell[:, 2]
+    row = (cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
     local = (coords + dual - cell * CELL) / (CELL / 2) - 1
     phi = torch.cat([torch.ones(len(local), 1), local], 1)
     used, index = torch.unique(row, return_inverse=True)
@@ -37,19 +39,19 @@ def fit_materials(coords: Tensor, dual: Tensor, materials: Tensor) -> tuple[Tens
     right = torch.zeros(len(used), 4, 5).index_add_(0, index, phi[:, :, None] * materials[:, None])
     left += torch.diag(torch.tensor([1e-3, RIDGE, RIDGE, RIDGE]))
     found = torch.linalg.solve(left, right)
-    out = torch.zeros(side**3, CHANNELS)
+    out = torch.zeros(cells, CHANNELS)
     out[used] = torch.cat([found[:, 0], found[:, 1:, :3].flatten(1)], 1)
-    known = torch.zeros(side**3, dtype=torch.bool)
+    known = torch.zeros(cells, dtype=torch.bool)
     known[used] = True
-    mean = (out[:, :5] * known[:, None]).T.reshape(1, 5, side, side, side)
-    weight = known.float().view(1, 1, side, side, side)
+    mean = (out[:, :5] * known[:, None]).T.reshape(1, 5, *size)
+    weight = known.float().view(1, 1, *size)
     for _ in range(2):
         total, count = (F.avg_pool3d(F.pad(v, [1] * 6), 3, 1) for v in (mean, weight))
         filled = total / count.clamp_min(1e-6)
         fresh = (weight == 0) & (count > 0)
         mean, weight = torch.where(fresh, filled, mean), (weight + fresh).float()
     out[:, :5] = mean[0].flatten(1).T
-    return out.view(side, side, side, CHANNELS), known.view(side, side, side)
+    return out.view(*size, CHANNELS), known.view(size)
 
 
 def texture_scale(folder: Path | str) -> tuple[Tensor, Tensor]:

@@ -43,15 +43,21 @@ class DualGrid:
 
 
 def dual_grid(distance: Tensor) -> DualGrid:
-    """Dual grid of corner distances [R+1, R+1, R+1], negative inside and positive on the faces of the cube."""
-    size = distance.shape[0] - 1
+    """Dual grid of corner distances [X+1, Y+1, Z+1], negative inside.
+
+    Closed where the distances are positive on the faces of the box.
+    """
+    size = torch.tensor([n - 1 for n in distance.shape])
+    _, sy, sz = size.tolist()
+    cells = int(size.prod())
     inside = distance < 0
-    total = torch.zeros(size**3, 3)
-    count = torch.zeros(size**3)
-    flags = torch.zeros(size**3, 3, dtype=torch.bool)
+    total = torch.zeros(cells, 3)
+    count = torch.zeros(cells)
+    flags = torch.zeros(cells, 3, dtype=torch.bool)
     for axis in range(3):
-        first, second = distance.narrow(axis, 0, size), distance.narrow(axis, 1, size)
-        edge = torch.nonzero(inside.narrow(axis, 0, size) != inside.narrow(axis, 1, size))
+        along_axis = distance.shape[axis] - 1
+        first, second = distance.narrow(axis, 0, along_axis), distance.narrow(axis, 1, along_axis)
+        edge = torch.nonzero(inside.narrow(axis, 0, along_axis) != inside.narrow(axis, 1, along_axis))
         a, b = first[tuple(edge.T)], second[tuple(edge.T)]
         along = a / (a - b)
         others = [k for k in range(3) if k != axis]
@@ -62,7 +68,7 @@ def dual_grid(distance: Tensor) -> DualGrid:
                 voxel[:, others[1]] -= dv
                 kept = ((voxel >= 0) & (voxel < size)).all(1)
                 voxel = voxel[kept]
-                row = (voxel[:, 0] * size + voxel[:, 1]) * size + voxel[:, 2]
+                row = (voxel[:, 0] * sy + voxel[:, 1]) * sz + voxel[:, 2]
                 place = torch.empty(len(voxel), 3)
                 place[:, axis] = along[kept]
                 place[:, others[0]], place[:, others[1]] = float(du), float(dv)
@@ -71,7 +77,7 @@ def dual_grid(distance: Tensor) -> DualGrid:
                 if du and dv:  # the edge ends in the upper corner of this voxel
                     flags[row, axis] = True
     row = torch.nonzero(count).squeeze(1)
-    coords = torch.stack([row // (size * size), row // size % size, row % size], 1).int()
+    coords = torch.stack([row // (sy * sz), row // sz % sy, row % sz], 1).int()
     return DualGrid(coords, total[row] / count[row, None], flags[row])
 
 

@@ -36,8 +36,14 @@ class RoomCapture:
     points: ColmapPoints
 
 
-def room_cameras(room: Room, views: int, width: int, height: int, fov: float = 75.0, seed: int = 0) -> Cameras:
-    """Cameras that stand around the middle of a room and look outwards and a little down, one turn in all."""
+def room_cameras(
+    room: Room, views: int, width: int, height: int, fov: float = 75.0, seed: int = 0,
+    aim: tuple[float, float] = (0.1, 2.3),
+) -> Cameras:  # fmt: skip
+    """Cameras that stand around the middle of a room and look outwards and a little down, one turn in all.
+
+    aim: lowest and highest point they look at, 3 m away.
+    """
     if views < 1:
         raise InputError(f"{views} views were asked for; at least 1 is needed.")
     rng = np.random.default_rng([0xCA3, room.seed, seed])
@@ -47,18 +53,19 @@ def room_cameras(room: Room, views: int, width: int, height: int, fov: float = 7
         angle = 2 * math.pi * (i + rng.uniform(-0.2, 0.2)) / views
         away = angle + math.pi * rng.uniform(0.7, 1.3)
         eye = np.array([reach * math.cos(away), reach * math.sin(away), rng.uniform(1.35, 1.65)])
-        aim = np.array([3 * math.cos(angle), 3 * math.sin(angle), rng.uniform(0.1, 2.3)])
+        point = np.array([3 * math.cos(angle), 3 * math.sin(angle), rng.uniform(*aim)])
         eyes.append(eye)
-        targets.append(aim)
+        targets.append(point)
     return look_at(torch.tensor(np.array(eyes)), torch.tensor(np.array(targets)), fov, width, height)
 
 
-def _shade(room: Room, points: Tensor, owner: Tensor) -> Tensor:
+def shade_room(room: Room, points: Tensor, normal: Tensor, color: Tensor) -> Tensor:
+    """Lit colors [N, 3] of points [N, 3] with unit normals and base colors [N, 3]: one lamp near the ceiling."""
     lamp = torch.tensor([0.3 * room.size[0], -0.2 * room.size[1], room.size[2] - 0.3])
-    normal, toward = room.normals(points, owner), lamp - points
+    toward = lamp - points
     distance = toward.norm(dim=1, keepdim=True)
     falling = ((normal * toward).sum(1, keepdim=True) / distance).abs() / (1 + 0.15 * distance.square())
-    return (room.colors(points, owner) * (AMBIENT + 0.12 * normal[:, 2:] + LIGHT * falling)).clamp(0, 1)
+    return (color * (AMBIENT + 0.12 * normal[:, 2:] + LIGHT * falling)).clamp(0, 1)
 
 
 def render_room(room: Room, cameras: Cameras, samples: int = 1) -> tuple[Tensor, Tensor]:
@@ -70,7 +77,8 @@ def render_room(room: Room, cameras: Cameras, samples: int = 1) -> tuple[Tensor,
         hit = owner[0] >= 0
         color = torch.zeros(directions.shape[1], 3)
         points = origins[0] + directions[0, hit] * t[0, hit, None]
-        color[hit] = _shade(room, points, owner[0, hit].long())
+        owners = owner[0, hit].long()
+        color[hit] = shade_room(room, points, room.normals(points, owners), room.colors(points, owners))
         h, w = camera.height, camera.width
         picture = color.view(h, samples, w, samples, 3).mean((1, 3))
         pictures.append(picture.permute(2, 0, 1))
@@ -100,10 +108,11 @@ def room_points(room: Room, cameras: Cameras, count: int, noise: float = 0.004, 
 
 
 def room_capture(
-    room: Room, views: int = 16, size: tuple[int, int] = (320, 240), points: int = 20000, samples: int = 1
-) -> RoomCapture:
-    """Photos (width x height pixels) and points of a room."""
-    cameras = room_cameras(room, views, *size)
+    room: Room, views: int = 16, size: tuple[int, int] = (320, 240), points: int = 20000, samples: int = 1,
+    aim: tuple[float, float] = (0.1, 2.3),
+) -> RoomCapture:  # fmt: skip
+    """Photos (width x height pixels) and points of a room; aim: see `room_cameras`."""
+    cameras = room_cameras(room, views, *size, aim=aim)
     pictures, depth = render_room(room, cameras, samples)
     return RoomCapture(pictures, depth, cameras, room_points(room, cameras, points))
 
