@@ -80,14 +80,18 @@ class ViewAggregator(nn.Module):
         parts = []
         for some in points.split(max(1, batch)):
             patch, valid = project_to_patches(some, extrinsics, intrinsics, patches, dtype)
-            extra = None
-            if self.use_camera:
-                camera = camera_features(some, extrinsics)
-                extra = lambda view, voxel, camera=camera: camera[view, voxel]  # noqa: E731
-            parts.append(
-                aggregate_tokens(tokens, patch, valid, self.weights, prefix=prefix, extra=extra, two_pass=self.two_pass)
-            )
+            camera = camera_features(some, extrinsics) if self.use_camera else None
+            parts.append(self.from_patches(tokens, patch, valid, camera, prefix=prefix))
         return torch.cat(parts)
+
+    def from_patches(
+        self, tokens: Tensor, patch: Tensor, valid: Tensor, camera: Tensor | None = None, *, prefix: int = 5
+    ) -> Tensor:
+        """[V, D] of voxels whose patches [N, V] are known already; valid [N, V]; camera [N, V, 5] if it is used."""
+        extra = None if camera is None else (lambda view, voxel: camera[view, voxel])
+        return aggregate_tokens(
+            tokens, patch, valid, self.weights, prefix=prefix, extra=extra, two_pass=self.two_pass
+        )
 
     def collapse(self, x: Tensor) -> Tensor:
         """The optional branches of the dense class on a whole grid [V, D]; without them x itself."""

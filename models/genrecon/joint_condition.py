@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.multi_diffusion import DenseOverlap, SparseOverlap
+from ...kernels.view_projection import camera_features, project_to_patches
 from ...scene.sparse import unpack_coords
 from .aggregator import ViewAggregator
 
@@ -82,34 +83,81 @@ def lattice_points(cells: Tensor, resolution: int, relative: Tensor) -> Tensor:
     return (cells.float() + 0.5) / resolution + (relative.float().amin(0).to(cells.device) - 0.5)
 
 
+class LatticeProjection:
+    """Which patch of every view each cell of a lattice reads; found by the first stage that asks, kept for the next.
+
+    cells: [V, 3]; relative: [K, 3] of all chunks; dtype: of the projection; limit: bytes, above it a temporary file
+    holds it. Patches are kept as int16, -1 where a view does not see the cell.
+    """
+
+    def __init__(
+        self, views: SceneViews, cells: Tensor, resolution: int, relative: Tensor,
+        dtype: torch.dtype = torch.float32, limit: int = IN_MEMORY,
+    ):  # fmt: skip
+        self.views, self.cells, self.resolution, self.relative = views, cells, resolution, relative
+        self.dtype, self.patches = dtype, round((views.tokens.shape[1] - views.prefix) ** 0.5)
+        small = torch.int16 if self.patches**2 < 1 << 15 else torch.int32
+        self.store = ConditionStore(len(cells), len(views.tokens), small, limit)
+        self.known = torch.zeros(len(cells), dtype=torch.bool)
+
+    def fits(self, cells: Tensor, resolution: int, dtype: torch.dtype) -> bool:
+        """Whether it is of these cells."""
+        return self.resolution == resolution and self.dtype == dtype and torch.equal(self.cells, cells)
+
+    def points(self, start: int, stop: int) -> Tensor:
+        """Centers [n, 3] of a run of cells in the joint frame."""
+        points = lattice_points(self.cells[start:stop], self.resolution, self.relative)
+        return points.to(self.views.tokens.device)
+
+    def of(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Patches [N, n] int64 and whether they are seen [N, n] bool, of a run of cells."""
+        stop = min(stop, len(self.cells))
+        device = self.views.tokens.device
+        if bool(self.known[start:stop].all()):
+            rows = self.store.read(torch.arange(start, stop)).to(device).T.long()
+            return rows.clamp(min=0), rows >= 0
+        views = self.views
+        patch, valid = project_to_patches(
+            self.points(start, stop), views.extrinsics, views.intrinsics, self.patches, self.dtype
+        )
+        self.store.write(start, patch.where(valid, torch.full_like(patch, -1)).T)
+        self.known[start:stop] = True
+        return patch, valid
+
+    def close(self) -> None:
+        """Give the memory or the file back."""
+        self.store.close()
+
+
 @torch.no_grad()
 def lattice_condition(
-    aggregator: ViewAggregator, views: SceneViews, cells: Tensor, resolution: int, relative: Tensor,
-    *, batch: int = 8192, dtype: torch.dtype = torch.float32, store: ConditionStore | None = None,
-    progress: Progress | None = None,
+    aggregator: ViewAggregator, projection: LatticeProjection, *, batch: int = 8192,
+    store: ConditionStore | None = None, progress: Progress | None = None,
 ) -> ConditionStore:  # fmt: skip
-    """The condition of lattice cells [V, 3], as rows in a store.
+    """The condition of the cells of a projection, as rows in a store; `batch` cells at a time.
 
-    batch: cells at a time; dtype: of the projection (bfloat16: as released). Source: GenRecon, specification 10.2.
+    Source: GenRecon, specification 10.2.
     """
-    store = store or ConditionStore(len(cells), views.tokens.shape[-1])
-    for start in range(0, len(cells), max(1, batch)):
-        points = lattice_points(cells[start : start + batch], resolution, relative).to(views.tokens.device)
-        rows = aggregator.from_tokens(
-            views.tokens, points, views.extrinsics, views.intrinsics, prefix=views.prefix, dtype=dtype, batch=batch
-        )
-        store.write(start, rows)
+    views, count, batch = projection.views, len(projection.cells), max(1, batch)
+    store = store or ConditionStore(count, views.tokens.shape[-1])
+    for start in range(0, count, batch):
+        patch, valid = projection.of(start, start + batch)
+        camera = None
+        if aggregator.use_camera:
+            camera = camera_features(projection.points(start, start + batch), views.extrinsics)
+        store.write(start, aggregator.from_patches(views.tokens, patch, valid, camera, prefix=views.prefix))
         if progress:
-            progress(min(start + batch, len(cells)), len(cells))
+            progress(min(start + batch, count), count)
     return store
 
 
 class DenseCondition:
-    """The condition of dense chunks: [R^3, D] per chunk, in x-major order."""
+    """The condition of dense chunks: [R^3, D] per chunk, in x-major order. dtype: of the projection."""
 
     def __init__(
-        self, aggregator: ViewAggregator, views: SceneViews, overlap: DenseOverlap, relative: Tensor, **options
-    ):
+        self, aggregator: ViewAggregator, views: SceneViews, overlap: DenseOverlap, relative: Tensor,
+        dtype: torch.dtype = torch.float32, **options,
+    ):  # fmt: skip
         self.overlap = overlap
         gx, gy, gz = overlap.size
         axes = [torch.arange(n) for n in (gx, gy, gz)]
@@ -120,9 +168,9 @@ class DenseCondition:
             used[overlap.block(i)] = True
         place = used.reshape(-1).cumsum(0) - 1
         self.place = place.reshape(gx, gy, gz)
-        self.store = lattice_condition(
-            aggregator, views, cells[used.reshape(-1)], overlap.resolution, relative, **options
-        )
+        projection = LatticeProjection(views, cells[used.reshape(-1)], overlap.resolution, relative, dtype)
+        self.store = lattice_condition(aggregator, projection, **options)
+        projection.close()
 
     def of(self, chunks: Sequence[int]) -> Tensor:
         """[B, R^3, D] of some chunks."""
@@ -130,14 +178,26 @@ class DenseCondition:
 
 
 class SparseCondition:
-    """The condition of sparse chunks: [N_i, D] per chunk, in the order of its voxels."""
+    """The condition of sparse chunks: [N_i, D] per chunk, in the order of its voxels.
+
+    projection: of the voxels of the lattice, where another stage on the same voxels has made it.
+    """
 
     def __init__(
-        self, aggregator: ViewAggregator, views: SceneViews, overlap: SparseOverlap, relative: Tensor, **options
-    ):
+        self, aggregator: ViewAggregator, views: SceneViews, overlap: SparseOverlap, relative: Tensor,
+        projection: LatticeProjection | None = None, **options,
+    ):  # fmt: skip
         self.overlap = overlap
-        cells = unpack_coords(overlap.keys.cpu())[:, 1:]
-        self.store = lattice_condition(aggregator, views, cells, overlap.resolution, relative, **options)
+        cells = self.cells(overlap)
+        own = LatticeProjection(views, cells, overlap.resolution, relative) if projection is None else projection
+        self.store = lattice_condition(aggregator, own, **options)
+        if projection is None:
+            own.close()
+
+    @staticmethod
+    def cells(overlap: SparseOverlap) -> Tensor:
+        """Voxels [M, 3] of the lattice."""
+        return unpack_coords(overlap.keys.cpu())[:, 1:]
 
     def of(self, chunks: Sequence[int]) -> Tensor:
         """[sum N_i, D] of some chunks."""

@@ -15,7 +15,14 @@ from ...scene.sparse import SparseTensor
 from ..trellis2.samplers import SamplerSettings
 from .family import ROLES, SceneFamily
 from .flows import KeyValueCache, SceneCondition, ViewTokens
-from .joint_condition import IN_MEMORY, ConditionStore, DenseCondition, SceneViews, SparseCondition
+from .joint_condition import (
+    IN_MEMORY,
+    ConditionStore,
+    DenseCondition,
+    LatticeProjection,
+    SceneViews,
+    SparseCondition,
+)
 from .joint_decode import chunk_logits, decode_occupancy, occupied_voxels
 from .joint_sampling import sample_chunks
 from .processes import Processes
@@ -59,6 +66,7 @@ class SceneSampler:
     step_files: bool = True
     processes: Processes = field(default_factory=Processes)
     progress: Progress | None = None
+    projected: LatticeProjection | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.chunk_views) != len(self.relative):
@@ -79,7 +87,7 @@ class SceneSampler:
             return overlap.cut(overlap.noise(config.in_channels, self._generator(0)), chunks)
 
         def condition(model, options):
-            return DenseCondition(model.aggregator, self.views, overlap, self.relative, **options)
+            return DenseCondition(model.aggregator, self.views, overlap, self.relative, self.projection, **options)
 
         latents = self._sample("structure", role, overlap, begin, condition, overlap_rows=self._dense_cells(overlap))
         latents = torch.stack(self.processes.gather(latents, [latents[0].shape] * len(self.relative)))
@@ -120,7 +128,9 @@ class SceneSampler:
             return overlap.cut(overlap.noise(channels, self._generator(STAGES.index(stage))), chunks)
 
         def condition(model, options):
-            return SparseCondition(model.aggregator, self.views, overlap, self.relative, **options)
+            return SparseCondition(
+                model.aggregator, self.views, overlap, self.relative, self._project(overlap), **options
+            )
 
         xs = self._sample(stage, role, overlap, begin, condition, coords, concat, overlap_rows=len(overlap))
         shapes = [torch.Size((len(c), config.out_channels)) for c in coords]
@@ -130,12 +140,26 @@ class SceneSampler:
         xs = [normalization.denormalize(x).cpu() for x in xs]
         if self.processes.first:
             self.files.save(stage, {f"x{i}": x for i, x in enumerate(xs)})
+        if stage == STAGES[-1] and self.projected is not None:
+            self.projected.close()
+            self.projected = None
         return xs
 
     # ---- what they share
 
     def _generator(self, stage: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed + 1_000_003 * stage) % (1 << 63))
+
+    def _project(self, overlap: SparseOverlap) -> LatticeProjection:
+        """The projection of the lattice's voxels: the texture reads what the shape has found."""
+        cells = SparseCondition.cells(overlap)
+        if self.projected is None or not self.projected.fits(cells, overlap.resolution, self.projection):
+            if self.projected is not None:
+                self.projected.close()
+            self.projected = LatticeProjection(
+                self.views, cells, overlap.resolution, self.relative, self.projection, self.store_bytes
+            )
+        return self.projected
 
     def _dense_cells(self, overlap: DenseOverlap) -> int:
         used = torch.zeros(overlap.size, dtype=torch.bool)
@@ -152,7 +176,7 @@ class SceneSampler:
             cond = None
             if not self.zero_voxels:
                 store = ConditionStore(overlap_rows, self.views.tokens.shape[-1], limit=self.store_bytes)
-                options: dict[str, Any] = dict(batch=self.cells, dtype=self.projection, store=store)
+                options: dict[str, Any] = dict(batch=self.cells, store=store)
                 if self.progress:
                     options["progress"] = lambda done, total: self.progress(f"{stage} condition", done, total)
                 cond = condition(model, options)

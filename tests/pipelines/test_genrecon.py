@@ -90,6 +90,34 @@ def test_batches_and_condition_from_a_file_change_nothing(family, plan, whole):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("store_bytes", [0, 1 << 30])
+def test_shape_and_texture_share_one_projection(family, plan, whole, monkeypatch, store_bytes):
+    from sightline.models.genrecon import joint_condition
+
+    project, counts = joint_condition.project_to_patches, []
+
+    def counted(points, *given):
+        counts.append(len(points))
+        return project(points, *given)
+
+    monkeypatch.setattr(joint_condition, "project_to_patches", counted)
+    same(sample_scene(family, plan, OPTIONS, store_bytes=store_bytes), whole)
+    once = sum(counts)
+    counts.clear()
+    monkeypatch.setattr(joint_condition.LatticeProjection, "fits", lambda *given: False)
+    same(sample_scene(family, plan, OPTIONS), whole)
+    cells = {tuple(c) for i, c in voxels_of(whole)}
+    assert sum(counts) - once == len(cells)
+
+
+def voxels_of(latents):
+    """(chunk, voxel on the lattice) of every voxel of every chunk."""
+    for i, coords in enumerate(latents.coords):
+        shift = np.round(latents.relative[i].numpy() * latents.resolution).astype(int)
+        for row in coords.numpy() + shift:
+            yield i, row
+
+
 class Stop(Exception):
     pass
 
