@@ -1,4 +1,4 @@
-"""Core's own FLUX.1: the only file that knows its layers, its patches and its text encoders."""
+"""Core's own FLUX.1: the only file that knows its patches and its text encoders; its layers are in flux_layers.py."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import comfy.ldm.flux.model
 import comfy.ops
-import comfy.patcher_extension
 import torch
 from comfy.ldm.flux.layers import timestep_embedding
 from comfy.ldm.flux.math import apply_rope1
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import CallbacksMP as Callbacks
+from comfy.patcher_extension import WrappersMP as Wrappers
 from torch import Tensor
 
-from ...models.seethrough3d.blocks import IMAGE, Branch, double_block, single_block
+from ...models.seethrough3d.blocks import Branch, double_block, single_block
 from ...models.seethrough3d.diffusers_flux import chosen
-from ...models.seethrough3d.lora import Adapter, LoraShape, adapters, load_lora
+from ...models.seethrough3d.lora import Adapter, adapters, load_lora
 from ...models.seethrough3d.prompt import TEXT_TOKENS, Encode
 from ...models.seethrough3d.tokens import VAE_SCALE, VAE_SHIFT, Condition, condition_ids, pack, text_links
 from ...scene.errors import InputError
 from .base import io
 from .devices import LoadedModel
+from .flux_layers import CoreDouble, CoreSingle, flux_shape, narrow
 
 KEY = "sightline_occlusion"  # under which our conditions, patches and call state travel
 KEPT = 8  # batches of conditions whose constant parts are kept at once
+PATCH = 2 * 2  # latent pixels a token
+UNREAD = (
+    "The conditioning holds a layout, and the model has no occlusion LoRA, which alone can read it; connect "
+    "Occlusion LoRA Loader between the model and the sampler or guider."
+)
 
 PromptPartsType = io.Custom("SIGHTLINE_PROMPT")
 
@@ -98,11 +104,15 @@ def encode_control(vae: Any, pixels: Tensor, draw: Callable[[tuple[int, ...]], T
 class OcclusionCond:
     """A conditioning's conditions as core carries them: repeated for the batch, joined with others' of equal size."""
 
+    readers = 0  # samplings under way of models that read conditions
+
     def __init__(self, rows: Sequence[Sequence[Condition]]) -> None:
         self.rows = tuple(tuple(row) for row in rows)
 
     def process_cond(self, batch_size: int, **kwargs: Any) -> OcclusionCond:
-        """One row for each picture of the batch."""
+        """One row for each picture of the batch; InputError in the sampling of a model that would not read them."""
+        if not OcclusionCond.readers:
+            raise InputError(UNREAD)
         rows = (self.rows * -(-batch_size // len(self.rows)))[:batch_size]
         return self if rows == self.rows else OcclusionCond(rows)
 
@@ -115,8 +125,13 @@ class OcclusionCond:
         return sum((other.rows for other in others), self.rows)
 
     def size(self) -> list[int]:
-        """For core's memory estimate."""
-        return [len(self.rows), sum(c.tokens.numel() for c in self.rows[0])]
+        """For core's memory estimate: as of a latent [B, c, pixels] with as many tokens."""
+        return [len(self.rows), self.rows[0][0].tokens.shape[-1] // PATCH, PATCH * tokens_of(self.rows)]
+
+
+def tokens_of(rows: Sequence[Sequence[Condition]]) -> int:
+    """Condition tokens beside one picture."""
+    return max((sum(len(c.tokens) for c in row) for row in rows), default=0)
 
 
 def with_conditions(conditioning: list, conditions: Sequence[Condition]) -> list:
@@ -126,80 +141,6 @@ def with_conditions(conditioning: list, conditions: Sequence[Condition]) -> list
         [states, {**values, "model_conds": {**values.get("model_conds", {}), **added}}]
         for states, values in conditioning
     ]
-
-
-# --- layers ----------------------------------------------------------------------------------------------------------
-
-
-class CoreDouble:
-    """`DoubleLayers` of core's `DoubleStreamBlock`; calls its modules, so any kind of weights works."""
-
-    def __init__(self, block: Any) -> None:
-        self.block, self.heads = block, block.num_heads
-
-    def modulation(self, stream: str, vec: Tensor):
-        return (self.block.img_mod if stream == IMAGE else self.block.txt_mod)(vec)
-
-    def norm(self, stream: str, place: int, x: Tensor) -> Tensor:
-        return getattr(self.block, f"{'img' if stream == IMAGE else 'txt'}_norm{place + 1}")(x)
-
-    def _attn(self, stream: str) -> Any:
-        return self.block.img_attn if stream == IMAGE else self.block.txt_attn
-
-    def qkv(self, stream: str, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self._attn(stream).qkv(x).chunk(3, dim=-1)
-
-    def qk_norm(self, stream: str, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return self._attn(stream).norm(q, k, v)
-
-    def proj(self, stream: str, x: Tensor) -> Tensor:
-        return self._attn(stream).proj(x)
-
-    def mlp(self, stream: str, x: Tensor) -> Tensor:
-        return (self.block.img_mlp if stream == IMAGE else self.block.txt_mlp)(x)
-
-
-class CoreSingle:
-    """`SingleLayers` of core's `SingleStreamBlock`, whose q, k, v and MLP are one layer."""
-
-    def __init__(self, block: Any) -> None:
-        self.block, self.heads = block, block.num_heads
-
-    def modulation(self, vec: Tensor):
-        return self.block.modulation(vec)[0]
-
-    def norm(self, x: Tensor) -> Tensor:
-        return self.block.pre_norm(x)
-
-    def enter(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        width = self.block.hidden_size
-        q, k, v, mlp = self.block.linear1(x).split([width] * 3 + [self.block.mlp_hidden_dim_first], dim=-1)
-        return q[:, :rows], k, v, mlp[:, :rows]
-
-    def qk_norm(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return self.block.norm(q, k, v)
-
-    def leave(self, attended: Tensor, mlp: Tensor) -> Tensor:
-        return self.block.linear2(torch.cat([attended, self.block.mlp_act(mlp)], dim=2))
-
-
-def _narrow(positions: Tensor, start: int, length: int) -> Tensor:
-    return positions[:, :, start : start + length]
-
-
-def flux_shape(model: Any) -> LoraShape:
-    """What a LoRA for core's MODEL must fit; InputError for a model that is not FLUX.1-dev's kind."""
-    network = getattr(getattr(model, "model", None), "diffusion_model", None)
-    hint = "; load FLUX.1-dev with Load Diffusion Model"
-    if not isinstance(network, comfy.ldm.flux.model.Flux):
-        kind = type(getattr(model, "model", model)).__name__
-        raise InputError(f"`model` is a {kind}, and the occlusion LoRA acts on FLUX.1 only{hint}.")
-    params = network.params
-    if params.global_modulation or params.yak_mlp or params.vec_in_dim is None or len(params.axes_dim) != 3:
-        raise InputError(f"`model` is FLUX.2 or another relative of FLUX.1, which has other blocks{hint}.")
-    if network.in_channels != network.out_channels:
-        raise InputError(f"`model` reads {network.in_channels} channels: it is a FLUX Fill or control model{hint}.")
-    return LoraShape(len(network.double_blocks), len(network.single_blocks), network.hidden_size, ())
 
 
 # --- the patch -------------------------------------------------------------------------------------------------------
@@ -234,6 +175,24 @@ class OcclusionPatch:
             transformer_options = {**(transformer_options or {}), KEY: call}
         return executor(x, timestep, context, y, guidance, ref_latents, control, transformer_options or {}, **kwargs)
 
+    @staticmethod
+    def sampling(executor, *args: Any, **kwargs: Any) -> Any:
+        """Around a whole sampling: conditions are read in it."""
+        OcclusionCond.readers += 1
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            OcclusionCond.readers -= 1
+
+    @staticmethod
+    def preparing(executor, model: Any, noise_shape: Sequence[int], conds: dict, *args: Any, **kwargs: Any) -> Any:
+        """Around the loading for a sampling: core estimates its memory by this shape, to which the tokens are added."""
+        found = (cond.get("model_conds", {}).get(KEY) for group in conds.values() for cond in group)
+        extra = max((PATCH * tokens_of(one.rows) for one in found if one is not None), default=0)
+        shape = list(noise_shape)
+        shape[-2] += -(-extra // shape[-1])
+        return executor(model, shape, conds, *args, **kwargs)
+
     def call(self, network: Any, rows: tuple, x: Tensor, context: Tensor, y, guidance) -> Call:
         """The condition branch of one call; what is the same in every step is kept."""
         if len(rows) != x.shape[0]:
@@ -258,7 +217,7 @@ class OcclusionPatch:
                 self.caches.clear()
             self.caches[key] = cache
         branch = Branch(
-            cache["links"], chosen(rows, self.adapters), cache["vec"], apply_rope1, _narrow,
+            cache["links"], chosen(rows, self.adapters), cache["vec"], apply_rope1, narrow,
             cache=None if self.hooked() or torch.is_grad_enabled() else cache,
         )  # fmt: skip
         return Call(network, branch, cache["tokens"], cache["ids"])
@@ -402,13 +361,18 @@ def with_lora(model: Any, loaded: LoadedModel, strength: float) -> Any:
         replaced, lora, all_loaded = before.replaced, before.adapters + lora, before.loaded + all_loaded
         inputs = options["patches"]["post_input"]
         options["patches"]["post_input"] = [p for p in inputs if getattr(p, "__self__", None) is not before]
-        patched.remove_wrappers_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, KEY)
-        patched.remove_callbacks_with_key(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, KEY)
+        for kind in (Wrappers.DIFFUSION_MODEL, Wrappers.OUTER_SAMPLE, Wrappers.PREPARE_SAMPLING):
+            patched.remove_wrappers_with_key(kind, KEY)
+        patched.remove_callbacks_with_key(Callbacks.ON_CLEANUP, KEY)
     patch = OcclusionPatch(patched.model, lora, all_loaded, replaced)
     patched.set_attachments(KEY, patch)
     patched.set_additional_models(KEY, [one.patcher for one in all_loaded])
-    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, KEY, patch.wrap)
-    patched.add_callback_with_key(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, KEY, patch.forget)
+    patched.add_wrapper_with_key(Wrappers.DIFFUSION_MODEL, KEY, patch.wrap)
+    patched.add_wrapper_with_key(Wrappers.OUTER_SAMPLE, KEY, patch.sampling)
+    patched.add_wrapper_with_key(Wrappers.PREPARE_SAMPLING, KEY, patch.preparing)
+    counted = patched.get_model_object("memory_usage_factor_conds")
+    patched.add_object_patch("memory_usage_factor_conds", (*(name for name in counted if name != KEY), KEY))
+    patched.add_callback_with_key(Callbacks.ON_CLEANUP, KEY, patch.forget)
     patched.set_model_patch(patch.post_input, "post_input")
     for index in range(len(patched.model.diffusion_model.double_blocks)):
         patched.set_model_patch_replace(patch.double(index), "dit", "double_block", index)

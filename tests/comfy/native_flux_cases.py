@@ -99,13 +99,54 @@ def identity():
     return {
         "without_conditions": torch.equal(sample(patched, positive()), before),
         "strength_0": torch.equal(sample(silent, positive()), before),
-        "after": torch.equal(sample(model, positive(condition())), before),
+        "after": torch.equal(sample(model, positive()), before),
         "moved": worst(moved, before),
         "repeats": torch.equal(sample(patched, positive(condition())), moved),
         "lora_matters": worst(sample(silent, positive(condition())), moved),
         "keys_stay": sorted(patched.model_options["transformer_options"]) == ["patches", "patches_replace"]
         and not model.model_options["transformer_options"],
     }
+
+
+def memory():
+    """What core reckons with: before it loads, and for each batch, with and without conditions."""
+    import comfy.model_management
+
+    model, path = flux_model(CONFIG, base_weights()), lora_file()
+    once = with_file(model, path)
+    twice, loaded, batched = with_file(once, lora_file(2)), [], []
+    load, reckon = comfy.model_management.load_models_gpu, type(model.model).memory_required
+
+    def watch_load(models, memory_required=0, **kwargs):
+        loaded.append(memory_required)
+        return load(models, memory_required=memory_required, **kwargs)
+
+    def watch_batch(self, shape, cond_shapes=None):
+        cond_shapes = cond_shapes or {}
+        found = reckon(self, shape, cond_shapes)
+        if flux.KEY in cond_shapes or "c_crossattn" in cond_shapes:
+            batched.append(found)
+        return found
+
+    def watched(model, given):
+        loaded.clear(), batched.clear()
+        comfy.model_management.load_models_gpu = watch_load
+        type(model.model).memory_required = watch_batch
+        try:
+            sample(model, given, steps=1)
+        finally:
+            comfy.model_management.load_models_gpu = load
+            type(model.model).memory_required = reckon
+        return max(loaded), batched[0]
+
+    plain = watched(model, positive())
+    cases = {
+        "plain": watched(once, positive()),
+        "one": watched(once, positive(condition())),
+        "two": watched(twice, positive(condition(1), condition(3, adapter=1))),
+        "base_again": watched(model, positive()),
+    }
+    return {name: [a / b for a, b in zip(found, plain)] for name, found in cases.items()}
 
 
 def batches():
@@ -462,6 +503,7 @@ def refusals():
         "other latents": lambda: sample(
             with_file(model, lora_file()), positive(Condition(random(16, 64), GRID, ((4,),), torch.ones(1, *GRID) > 0))
         ),
+        "no lora": lambda: sample(model, positive(condition())),
         "short text": lambda: sample(with_file(model, lora_file()), positive(condition(0, ((4,), (40,))))),
     }
     said = {}

@@ -13,6 +13,13 @@ def test_the_base_model_stays_bit_identical(core_flux):
     assert found["moved"] > 1e-3 and found["lora_matters"] > 1e-3 and found["keys_stay"]
 
 
+def test_condition_tokens_are_in_the_memory_estimate(core_flux):
+    found = ask(core_flux, "memory")
+    pixels, condition = 8 * 8, 16 * 4  # of the latent; four a token
+    for name, conditions in {"plain": 0, "one": 1, "two": 2, "base_again": 0}.items():
+        assert found[name] == pytest.approx([1 + conditions * condition / pixels] * 2), name
+
+
 def test_batches_with_different_spans(core_flux):
     found = ask(core_flux, "batches")
     assert found["passes"] == [2, 1, 1]  # two layouts in one pass; positive and plain negative in two
@@ -92,6 +99,7 @@ EXPECTED = {
     "size": "multiples of 16",
     "other latents": "other latent channels",
     "short text": "token 40 of 16",
+    "no lora": "connect Occlusion LoRA Loader",
 }
 
 
