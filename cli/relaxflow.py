@@ -1,14 +1,22 @@
-"""Complete an object of which a picture shows only a part, with TRELLIS (v1) and RelaxFlow.
+"""Complete an object of which a picture shows only a part, with RelaxFlow.
 
-Priors are pictures of what the hidden part may look like, their background transparent or masked. Written: Gaussians
-(.ply, .splat), a mesh with colors (.glb), the voxels with what is seen of them (.npz). The weights are not part of this
-package: --weights names the folder of TRELLIS-image-large, with dinov2_vitl14_reg.safetensors in or beside it.
+Priors are pictures of what the hidden part may look like, their background transparent or masked. Two backbones:
 
-A manifest (.json, .jsonl; fields id, image, mask, prior_images, prior_masks, gt_mesh) runs many objects into a folder;
-started again it goes on where it stopped. With a true mesh, Chamfer distance and F-score are written beside them.
+TRELLIS (v1): --weights names the folder of TRELLIS-image-large, with DINOv2 (dinov2_vitl14_reg.safetensors, or its
+makers' .pth) in or beside it; `download trellis1` gets both. Written: Gaussians (.ply, .splat), and with --mesh a mesh.
+Pixal3D: --weights tiny is the small family in this package, which knows toy furniture. Written: a mesh (.glb, .ply).
+
+What the picture shows is left to it: --fov (a camera in front, TRELLIS; Pixal3D always has one), --scene with
+--subject (the known layout: boxes before the object hide it), --occluder (where something else is in the picture).
+
+A manifest (.json, .jsonl; fields id, image, mask, prior_images, prior_masks, prior_text, gt_mesh, gt_images or
+gt_render_dir) runs many objects into a folder; started again it goes on where it stopped. Beside the results it writes
+Chamfer distance, F-score and voxel overlap where there is a true mesh, and what --clip, --lpips, --fid, --point-e ask.
 
   python -m sightline relaxflow half.png --priors a.png b.png --weights TRELLIS-image-large -o it.ply --mesh it.glb
   python -m sightline relaxflow --manifest samples.jsonl --weights TRELLIS-image-large -o results
+  cd workflows/inputs; python -m sightline relaxflow relaxflow_half.png --occluder relaxflow_board.png \\
+    --priors relaxflow_legs.png relaxflow_legs_2.png --weights tiny --seed 3 -o legs.glb
 """
 
 from __future__ import annotations
@@ -19,71 +27,82 @@ import time
 from pathlib import Path
 
 BRANCHES = ("blend", "obs", "prior")
+HELD = {"schedule": "two_stage", "cutoff": 1.0}  # networks of one step have no later ones to fade out in
 
 
 def add_parser(subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser(
         "relaxflow",
-        help="a partly hidden object and priors -> the whole object (Gaussians, mesh), with TRELLIS and RelaxFlow",
+        help="a partly hidden object and priors -> the whole object (Gaussians, mesh), with RelaxFlow",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("image", nargs="?", metavar="IMAGE", help="the picture (not with --manifest)")
-    add("--mask", metavar="FILE", help="what of the picture is the object; default its alpha channel")
+    add("--mask", metavar="FILE", help="what of the picture is the object and seen; default its alpha channel")
     add("--priors", nargs="+", default=[], metavar="FILE", help="prior pictures")
     add("--prior-masks", nargs="+", default=[], metavar="FILE", help="one mask for all of them, or one each")
     add("--manifest", metavar="FILE", help="many objects, .json or .jsonl")
     add("--data-root", metavar="DIR", help="folder the manifest's paths begin in (default: its own)")
-    add("--weights", required=True, metavar="DIR", help="the folder of TRELLIS-image-large")
-    add("--dinov2", metavar="FILE", help="weights of DINOv2 ViT-L/14 with registers")
-    add("-o", "--output", required=True, metavar="FILE", help=".ply or .splat; with --manifest a folder")
-    add("--mesh", metavar="FILE", help="the mesh besides (.glb, .ply)")
+    add("--weights", required=True, metavar="DIR", help="the folder of TRELLIS-image-large, or `tiny`")
+    add("--backbone", choices=("trellis", "pixal3d"), help="default: pixal3d for `tiny`, else trellis")
+    add("--dinov2", metavar="FILE", help="weights of DINOv2 ViT-L/14 with registers (trellis)")
+    add("-o", "--output", required=True, metavar="FILE", help="Gaussians or mesh; with --manifest a folder")
+    add("--mesh", metavar="FILE", help="the mesh besides (.glb, .ply; trellis)")
     add("--voxels", metavar="FILE", help="the voxels besides (.npz: coords, visible)")
-    add("--preset", default="paper", help="paper (default) or as released")
+    add("--preset", help="paper (default), or as released")
+    add("--schedule", help="how the priors fade: linear_cutoff, cosine, ... two_stage (default: the preset's; `tiny`: "
+                           "two_stage)")  # fmt: skip
+    add("--cutoff", type=float, help="part of the steps after which they are silent, or for which two_stage holds them")
     add("--sigma", type=float, help="blur of the prior's attention, in tokens")
-    add("--prior-weight", type=float, help="weight of the prior's velocity in both stages; 0 leaves it out")
+    add("--prior-weight", type=float, help="weight of the prior's velocity in all stages; 0 leaves it out")
     add("--stage2-prior-weight", type=float, help="the same for the latents alone")
-    add("--branch", choices=BRANCHES, default="blend", help="blend, or one condition alone (default: blend)")
-    add("--fov", type=float, metavar="DEG", help="field of view of a camera in front: the seen voxels keep the picture")
+    add("--branch", choices=BRANCHES, default="blend", help="blend, or one condition alone (trellis; default: blend)")
+    add("--hold-seen", action=argparse.BooleanOptionalAction, help="what is seen keeps the states of the picture's own "
+        "run, beyond the paper (default: trellis no, pixal3d yes)")  # fmt: skip
+    add("--fov", type=float, metavar="DEG", help="field of view of a camera in front (pixal3d: 49.13)")
+    add("--occluder", metavar="FILE", help="where something stands before the object: its alpha, or what is light")
+    add(
+        "--scene", metavar="FILE", help="the known layout (.json, .pkl, .glb, .csv): camera and boxes; instead of --fov"
+    )
+    add("--subject", default="", help="which box of --scene is the object: name, words or number")
+    add("--tolerance", type=float, help="how far behind the surface is still seen, in voxels (1.5; pixal3d 3)")
+    add("--dilate", type=float, help="how wide a voxel covers the picture, in voxels (1.5; pixal3d 1)")
+    add("--falloff", type=float, default=3.0, help="how fast visibility drops behind the surface (default: 3)")
     add("--seed", type=int, default=42, help="(default: 42)")
     add("--device", default="cpu", help="(default: cpu)")
     add("--overwrite", action="store_true", help="replace existing files")
+    add("--views", type=int, default=10, metavar="N", help="views a result is judged by (default: 10)")
+    add("--clip", metavar="DIR", help="manifest: CLIP scores with the CLIP in this folder (as transformers saves it)")
+    add("--lpips", action="store_true", help="manifest: LPIPS between the picture and the views")
+    add("--fid", action="store_true", help="manifest: FID of all views against all true pictures")
+    add("--point-e", metavar="DIR", help="manifest: Point-FID with the pointnet.pt in this folder")
+    add("--metric-weights", metavar="DIR", help="torch.hub folder with the weights of LPIPS and FID")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """One object, or a manifest of them."""
-    from ..models.trellis1.family import load_trellis1
     from ..scene.errors import InputError
+    from .relaxflow_backbones import Projected, Trellis
 
     if (args.image is None) == (args.manifest is None):
         raise InputError("Give one picture, or --manifest with many.")
+    backbone = args.backbone or ("pixal3d" if args.weights == "tiny" else "trellis")
+    if backbone == "pixal3d" and args.weights != "tiny":
+        raise InputError("With --backbone pixal3d --weights is `tiny`; for the published Pixal3D use ComfyUI's nodes.")
     settings = chosen(args)
-    samples = [] if args.manifest is None else todo(args)
-    if args.manifest and not samples:
-        print("Every sample of the manifest is done.")
-        return 0
-    one = None if args.manifest else pictures(args.image, args.mask, args.priors, masks_of(args))
-    family = load_trellis1(
-        args.weights, formats=("gaussian", "mesh"), dinov2=args.dinov2, device=args.device,
-        dtype="float32" if args.device == "cpu" else None,
-    )  # fmt: skip
-    if one:
-        write(args, family, settings, one, args.output, args.mesh, args.voxels)
-        print(f"{args.output}: the completed object")
-        return 0
-    for number, sample in enumerate(samples, 1):
-        folder = Path(args.output) / sample.name
-        begin = time.perf_counter()
-        folder.mkdir(parents=True, exist_ok=True)
-        given = pictures(sample.image, sample.mask, sample.priors, sample.prior_masks)
-        names = (folder / "splats.ply", folder / "mesh.glb", folder / "voxels.npz")
-        found = write(args, family, settings, given, *names, overwrite=True)
-        report = {"seconds": round(time.perf_counter() - begin, 3), **found, **measure(found, names[1], sample)}
-        finish(folder / "result.json", report)
-        print(f"{number}/{len(samples)} {sample.name}: {json.dumps(report)}")
+    make = (Projected if backbone == "pixal3d" else Trellis)(args, settings)
+    if args.manifest:
+        from .relaxflow_batch import run_manifest
+
+        return run_manifest(args, make)
+    given = make.given(args.image, args.mask, args.priors, masks_of(args), args.occluder)
+    make.load()
+    report = write(args, make, given, args.output, args.mesh, args.voxels)
+    seen = f"; the seen part is {report['seen_iou']:.3f} that of the picture alone" if "seen_iou" in report else ""
+    print(f"{args.output}: the completed object, {report['voxels']} voxels{seen}")
     return 0
 
 
@@ -93,13 +112,18 @@ def chosen(args: argparse.Namespace):
 
     from ..models.relaxflow.settings import preset
 
-    settings = preset(args.preset)
-    both = {"sigma": args.sigma, "prior_weight": args.prior_weight}
+    held = HELD if args.weights == "tiny" and args.preset is None else {}
+    settings = preset(args.preset or "paper")
+    both = {"sigma": args.sigma, "prior_weight": args.prior_weight, "schedule": args.schedule or held.get("schedule")}
     both = {name: value for name, value in both.items() if value is not None}
+    cutoff = args.cutoff if args.cutoff is not None else held.get("cutoff")
+    if cutoff is not None:
+        both["schedule_args"] = {"alpha0": 1.0, "mid_ratio": cutoff, "warmup": 0.0, "hold": cutoff}
     second = dict(both)
     if args.stage2_prior_weight is not None:
         second["prior_weight"] = args.stage2_prior_weight
-    return replace(settings, structure=settings.structure.changed(**both), latent=settings.latent.changed(**second))
+    structure = settings.structure.changed(**both, masked=settings.structure.masked or args.weights == "tiny")
+    return replace(settings, structure=structure, latent=settings.latent.changed(**second))
 
 
 def masks_of(args: argparse.Namespace) -> list:
@@ -112,97 +136,42 @@ def masks_of(args: argparse.Namespace) -> list:
     return masks
 
 
-def pictures(image, mask, priors, prior_masks) -> tuple:
-    """The prepared picture and the prepared priors."""
-    from ..pipelines.relaxflow import prepare_picture
-    from ..scene.errors import InputError
-    from .meshes import read_picture
-
-    prepared = []
-    for index, (path, cut) in enumerate([(image, mask), *zip(priors, prior_masks)]):
-        try:
-            prepared.append(prepare_picture(read_picture(str(path), None if cut is None else str(cut))))
-        except InputError as error:
-            which = f"Prior {index}" if index else "The picture"
-            raise InputError(f"{which} ({path}): {error}") from error
-    return prepared[0], prepared[1:]
-
-
-def todo(args: argparse.Namespace) -> list:
-    """The samples of the manifest that have no result yet."""
-    from ..models.relaxflow.manifest import read_manifest
-
-    samples = read_manifest(args.manifest, args.data_root)
-    if args.overwrite:
-        return samples
-    return [sample for sample in samples if not (Path(args.output) / sample.name / "result.json").is_file()]
-
-
-def write(args, family, settings, given, splats, mesh=None, voxels=None, overwrite=False) -> dict:
-    """Sample, decode, write all files together; how many voxels, Gaussians and evaluations there were."""
+def write(args, make, given, output, mesh=None, voxels=None, overwrite=False, keep=None) -> dict:
+    """Sample, decode, write all files together; what there is to say of the result. keep: called with the result."""
     import io
 
     import numpy as np
 
-    from ..pipelines.relaxflow import complete, decode
     from ..scene.files import Outputs
-    from ..scene.frames import turn_points
     from ..scene.mesh_files import encode_mesh
     from ..scene.splat_files import encode_splats
     from .progress import Progress
 
+    begin = time.perf_counter()
     with Outputs(overwrite or args.overwrite) as outputs:
-        files = {name: outputs.file(path) for name, path in (("s", splats), ("m", mesh), ("v", voxels)) if path}
+        files = {name: outputs.file(path) for name, path in (("o", output), ("m", mesh), ("v", voxels)) if path}
+        make.check_names(output, mesh)
         with Progress("steps") as bar:
-            total = family.structure_sampler.steps + family.latent_sampler.steps
-            begun = {"structure": 0, "latent": family.structure_sampler.steps}
-            done = complete(
-                family, *given, settings=settings, seed=args.seed, branch=args.branch,
-                camera=None if args.fov is None else front(args.fov),
-                progress=lambda stage, step, steps: bar(begun[stage] + step, total),
-            )  # fmt: skip
-        found = decode(family, done, ("gaussian", "mesh") if mesh else ("gaussian",))
-        files["s"].write(encode_splats(found["gaussian"], splats))
-        if mesh:
-            shape = found["mesh"]
-            files["m"].write(encode_mesh(turn_points(shape.vertices, "z_up", "y_up"), shape.faces, shape.colors, mesh))
+            made = make(given, bar, want_mesh=bool(mesh) or keep is not None)
+        shape = made.mesh
+        if made.splats is not None:
+            files["o"].write(encode_splats(made.splats, output))
+        for name, path in (("m", mesh), ("o", output if made.splats is None else None)):
+            if path:
+                files[name].write(encode_mesh(*shape, path))
         if voxels:
             memory = io.BytesIO()
-            seen = {} if done.visible is None else {"visible": done.visible.cpu().numpy()}
-            np.savez_compressed(memory, coords=done.latent.coords[:, 1:].cpu().numpy(), **seen)
+            seen = {} if made.visible is None else {"visible": made.visible.cpu().numpy()}
+            np.savez_compressed(memory, coords=made.coords.cpu().numpy(), **seen)
             files["v"].write(memory.getvalue())
-    return {"voxels": len(done.latent), "gaussians": len(found["gaussian"]), "evaluations": done.evaluations.total()}
-
-
-def front(fov: float):
-    """The camera in front of the cube at the distance at which the cube's middle fills the picture."""
-    import math
-
-    from ..scene.cameras import look_at
-    from ..scene.lens import horizontal_fov
-
-    angle = horizontal_fov(fov)
-    distance = 0.5 / math.tan(math.radians(angle) / 2)
-    return look_at((0.0, -distance, 0.0), (0.0, 0.0, 0.0), angle, 518, 518)
-
-
-def measure(found: dict, mesh: Path, sample) -> dict:
-    """Chamfer distance and F-score against the sample's true mesh, both in a unit cube; empty without one."""
-    if sample.gt_mesh is None:
-        return {}
-    import torch
-
-    from ..kernels.point_metrics import compare_points, points_on_mesh, unit_cube
-    from ..scene.mesh_read import read_mesh
-
-    generator = torch.Generator().manual_seed(0)
-    sets = [read_mesh(path) for path in (mesh, sample.gt_mesh)]
-    points = [unit_cube(points_on_mesh(one.vertices, one.faces, 4096, generator)) for one in sets]
-    return compare_points(*points)
+        report = {**made.report, "seconds": round(time.perf_counter() - begin, 3)}
+        if keep is not None:
+            report |= keep(made)
+    return report
 
 
 def finish(path: Path, report: dict) -> None:
-    """Mark a sample as done."""
+    """Write a report as a whole."""
     from ..scene.files import writing
 
     with writing(path, overwrite=True) as temporary:

@@ -213,6 +213,7 @@ def complete(
     layout: SceneView | None = None,
     branch: str = "blend",
     anchored: bool = False,
+    visibility: VisibilitySettings | None = None,
     progress: Progress | None = None,
 ) -> Completion:
     """An object from a picture of which part is hidden, and priors of what that part may look like.
@@ -221,7 +222,7 @@ def complete(
     voxels are left to the picture (`visible` is a mask of one's own instead: a function of coords, or [N]). occluder:
     [H, W], 1 where something stands in front. layout: camera, place of the object and the boxes before it, from a
     known scene, instead of `camera`. branch: "blend", "obs" or "prior". anchored: what is seen keeps the states of the
-    picture's own run. progress(stage, done, steps).
+    picture's own run. visibility: how strict the depth test is. progress(stage, done, steps).
     Raises InputError where there is no prior. Source: RelaxFlow, TRELLIS pipeline; the mask is ours there.
     """
     if not len(priors) and branch != "obs":
@@ -240,7 +241,7 @@ def complete(
     latent = sample_structure(family, conditions, settings.structure, generator, **options("structure", seen))
     add("structure", seen)
     coords, resolution = occupied_voxels(family, latent)
-    mask, where = None, VisibilitySettings(resolution=resolution)
+    mask, where = None, replace(visibility or VisibilitySettings(), resolution=resolution)
     hidden = None if occluder is None else 1 - occluder
     if visible is not None:
         mask = check_mask(visible, len(coords))

@@ -7,12 +7,13 @@ branches, the seen cells left to the picture. The result lies in the mesh frame:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.relaxflow.layout import SceneView
 from ..models.relaxflow.priors import pool_priors
 from ..models.relaxflow.sampling import (
     Guidance,
@@ -35,6 +36,7 @@ from ..scene.errors import InputError
 from ..scene.sparse import SparseTensor
 
 Progress = Callable[[int, int], None]
+HELD = 0.1  # visibility above which a voxel is held to the observation: the threshold of the released diagnostics
 SHAPE_OF, TEXTURE_OF = "shape_slat_flow_model_512", "tex_slat_flow_model_512"
 
 
@@ -90,6 +92,7 @@ def complete_projected(
     prior_cameras: Sequence[FrontCamera] | None = None,
     occluder: Tensor | None = None,
     visible: Tensor | None = None,
+    layout: SceneView | None = None,
     settings: RelaxSettings = PRESETS["paper"],
     seed: int = 42,
     structure_only: bool = False,
@@ -100,10 +103,11 @@ def complete_projected(
     """A completed object of a family that projects pictures, of one resolution.
 
     picture, priors: prepared uint8 [S, S, 3]; the priors are projected with cameras of their own, or with that of the
-    picture. occluder: [H, W], 1 where something hides the object in the picture; visible: a mask [V, V, V] of one's
-    own instead of the depth test. Every stage follows `settings`; the structure uses the mask where
-    `settings.structure.masked`. anchored: what is seen keeps the states of the observation alone (see
-    `sampling.sample`) and its occupancy; without it, it is only guided by the observation, as in the paper.
+    picture. occluder: [H, W], 1 where something hides the object in the picture; layout: camera, place and neighbors
+    from a known scene; visible: a mask [V, V, V] of one's own instead of the depth test. Every stage follows
+    `settings`; the structure uses the mask where `settings.structure.masked`. anchored: what is seen keeps the states
+    of the observation alone (see `sampling.sample`) and its occupancy; without it, it is only guided by the
+    observation, as in the paper.
     progress(done, total) in steps of all stages.
     Raises InputError where there is no prior or nothing is occupied.
     """
@@ -166,14 +170,15 @@ def complete_projected(
         if not len(observed):
             raise InputError("The picture alone gives no voxel; show more of the object, or try another seed.")
         grid = resolution // factor
-        if visible is None:
-            visible = visibility_from_camera(
-                None,
-                world_camera(camera, 512),
-                surface=observed,
-                selected=None if occluder is None else 1 - occluder.float(),
-                settings=visibility or VisibilitySettings(resolution=grid),
-            ).view(grid, grid, grid)
+        where = {
+            "surface": observed,
+            "selected": None if occluder is None else 1 - occluder.float(),
+            "settings": replace(visibility or VisibilitySettings(), resolution=grid),
+        }
+        if visible is None and layout is not None:
+            visible = layout.visibility(None, **where).view(grid, grid, grid)
+        elif visible is None:
+            visible = visibility_from_camera(None, world_camera(camera, 512), **where).view(grid, grid, grid)
         visible = mask_on_grid(visible, grid).cpu()
         coarse = mask_on_grid(visible, cfg.resolution, most=True).to(start)[None, None]
         latent = run(sampler, options, dense, start, coarse, "blend", anchor=states if anchored else None,
@@ -188,6 +193,8 @@ def complete_projected(
         return Completed(None, coords[:, 1:], observed[:, 1:], visible)
 
     options, at = settings.latent, mask_of_voxels(visible, coords, grid).to(start)[:, None]
+    if anchored:
+        at = (at > HELD).to(at)
 
     def sparse_stage(role: str, stage: str, sampler_role: str, shape: Tensor | None) -> SparseTensor:
         with cascade.on_device(role) as flow:

@@ -18,7 +18,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class Sample:
-    """One object: its picture, its mask (None: the picture's alpha), prior pictures with masks, and a true mesh.
+    """One object: its picture, its mask (None: the picture's alpha), prior pictures with masks, and what is true of it:
+    a mesh, pictures from around it.
 
     name: usable as a folder. All paths lie inside the folder of the data.
     """
@@ -30,14 +31,15 @@ class Sample:
     prior_masks: tuple[Path | None, ...]
     prior_text: str = ""
     gt_mesh: Path | None = None
+    gt_images: tuple[Path, ...] = ()
 
 
 def read_manifest(path: str | os.PathLike, root: str | os.PathLike | None = None) -> list[Sample]:
     """The samples of a manifest: a list, {"samples": [...]}, or one JSON object a line.
 
     root: the folder of the data, default that of the manifest. Fields: id, image, mask, prior_images, prior_masks (one
-    or as many), prior_text, gt_mesh. Raises InputError naming the sample and what is wrong with it, among others for a
-    path outside the folder and a name given twice.
+    or as many), prior_text, gt_mesh, gt_images or gt_render_dir (a folder of pictures). Raises InputError naming the
+    sample and what is wrong with it, among others for a path outside the folder and a name given twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,6 +83,16 @@ def _sample(entry: Any, index: int, base: Path) -> Sample:
         value = entry.get(key) or []
         return [value] if isinstance(value, str) else list(value)
 
+    def rendered() -> list[str]:
+        given = entry.get("gt_render_dir")
+        if not given:
+            return []
+        folder = (base / str(given)).resolve()
+        if not folder.is_relative_to(base.resolve()) or not folder.is_dir():
+            raise InputError(f"Sample {name!r}: `gt_render_dir` {given!r} is no folder inside {base}.")
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+        return [path.relative_to(base.resolve()).as_posix() for path in found]
+
     priors = tuple(place(one, "prior") for one in several("prior_images"))
     masks: Sequence[Path | None] = [place(one, "prior mask") for one in several("prior_masks")] or [None]
     masks = masks * len(priors) if len(masks) == 1 else masks
@@ -94,4 +106,5 @@ def _sample(entry: Any, index: int, base: Path) -> Sample:
         tuple(masks),
         str(entry.get("prior_text") or ""),
         place(entry["gt_mesh"], "true mesh") if entry.get("gt_mesh") else None,
+        tuple(place(one, "true picture") for one in several("gt_images") or rendered()),
     )

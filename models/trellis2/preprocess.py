@@ -38,6 +38,32 @@ def crop_to_object(
     crop's edges are rounded one by one. Raises InputError where there is no alpha or nothing is opaque.
     Source: TRELLIS.2 and Pixal3D, `preprocess_image`.
     """
+    rgba, box = _object_box(rgba, padding, max_side)
+    crop = _crop(rgba, *box).astype(np.float32) / 255
+    alpha = crop[..., 3:]
+    rgb = crop[..., :3] * alpha
+    if any(background):
+        rgb = np.clip(rgb + np.asarray(background, dtype=np.float32) * (1 - alpha), 0, 1)
+    return (rgb * 255).astype(np.uint8)
+
+
+def crop_like(
+    mask: np.ndarray, rgba: np.ndarray, padding: float = TRELLIS2_PADDING, max_side: int = 1024
+) -> np.ndarray:
+    """The part [S, S] of a mask [H, W] uint8 that lies in the picture `crop_to_object` makes of `rgba` [H, W, 4].
+
+    Raises InputError where the two are not of one size.
+    """
+    if mask.shape != np.asarray(rgba).shape[:2]:
+        sizes = f"{mask.shape[1]}x{mask.shape[0]} and the picture {rgba.shape[1]}x{rgba.shape[0]}"
+        raise InputError(f"The mask is {sizes}; both must be of one size.")
+    scaled, box = _object_box(rgba, padding, max_side)
+    small = _pillow().fromarray(mask).resize((scaled.shape[1], scaled.shape[0]), _pillow().Resampling.NEAREST)
+    return _crop(np.asarray(small)[..., None], *box)[..., 0]
+
+
+def _object_box(rgba: np.ndarray, padding: float, max_side: int) -> tuple[np.ndarray, list[int]]:
+    """The picture at its working size, and left, top, right, bottom of the square around its object."""
     rgba = np.asarray(rgba)
     if rgba.ndim != 3 or rgba.shape[-1] != 4 or rgba.dtype != np.uint8:
         raise InputError(
@@ -59,13 +85,7 @@ def crop_to_object(
     if half < 1:
         raise InputError(f"The object is {right - left + 1} x {bottom - top + 1} pixels; at least 3 a side are needed.")
     cx, cy = (left + right) / 2, (top + bottom) / 2
-    box = [int(round(float(v))) for v in (cx - half, cy - half, cx + half, cy + half)]
-    crop = _crop(rgba, *box).astype(np.float32) / 255
-    alpha = crop[..., 3:]
-    rgb = crop[..., :3] * alpha
-    if any(background):
-        rgb = np.clip(rgb + np.asarray(background, dtype=np.float32) * (1 - alpha), 0, 1)
-    return (rgb * 255).astype(np.uint8)
+    return rgba, [int(round(float(v))) for v in (cx - half, cy - half, cx + half, cy + half)]
 
 
 def _crop(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:

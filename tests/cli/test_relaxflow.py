@@ -1,81 +1,48 @@
 """`relaxflow`: one object, a manifest with resume and metrics, bad input; tiny random networks from files."""
 
+import dataclasses
 import json
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from trellis1_family import write_trellis1
 
 from sightline.cli.main import main
+from sightline.cli.relaxflow_backbones import Given, Made
+from sightline.cli.relaxflow_batch import Judge, load_views
 from sightline.kernels.point_metrics import compare_points, points_on_mesh, unit_cube, voxel_iou
-from sightline.models.relaxflow.manifest import read_manifest
-from sightline.models.trellis1.checkpoint import build_model
-from sightline.models.trellis1.dinov2 import DinoV2, DinoV2Config
+from sightline.models.relaxflow.manifest import Sample, read_manifest
+from sightline.scene.document import Orbit, SceneCamera, SceneObject, document_to_text, new_document
 from sightline.scene.errors import InputError
 
-FLOW = dict(model_channels=48, cond_channels=16, num_blocks=1, num_heads=2, mlp_ratio=2, qk_rms_norm=True)
-DECODER = dict(resolution=8, model_channels=64, latent_channels=4, num_blocks=1, num_heads=2, window_size=4)
-DINO = dict(embed_dim=16, depth=1, num_heads=2, img_size=28, patch_size=14)
-REP = {
-    "lr": {"_xyz": 1.0, "_features_dc": 1.0, "_opacity": 1.0, "_scaling": 1.0, "_rotation": 0.1},
-    "perturb_offset": True, "voxel_size": 1.5, "num_gaussians": 2, "3d_filter_kernel_size": 0.0009,
-    "scaling_bias": 0.004, "opacity_bias": 0.1, "scaling_activation": "softplus",
-}  # fmt: skip
-NETWORKS = {
-    "sparse_structure_flow_model": ("SparseStructureFlowModel", dict(FLOW, resolution=4, in_channels=4, out_channels=4,
-                                                                     patch_size=1)),
-    "slat_flow_model": ("SLatFlowModel", dict(FLOW, resolution=8, in_channels=4, out_channels=4, patch_size=2,
-                                              num_io_res_blocks=2, io_block_channels=[16])),
-    "sparse_structure_decoder": ("SparseStructureDecoder", dict(latent_channels=4, out_channels=1, num_res_blocks=1,
-                                                                num_res_blocks_middle=1, channels=[16, 8])),
-    "slat_decoder_gs": ("ElasticSLatGaussianDecoder", DECODER | {"representation_config": REP}),
-    "slat_decoder_mesh": ("ElasticSLatMeshDecoder", DECODER | dict(model_channels=256,
-                                                                   representation_config={"use_color": True})),
-}  # fmt: skip
+INPUTS = Path(__file__).resolve().parents[2] / "workflows" / "inputs"
 
 
-def weights(model, seed):
-    generator = torch.Generator().manual_seed(seed)
-    buffers = model.computed_buffers() if hasattr(model, "computed_buffers") else {}
-    found = {}
-    for name, value in model.state_dict().items():
-        spread = 1.0 if value.ndim < 2 else value[0].numel() ** -0.5
-        found[name] = buffers.get(name, torch.randn(value.shape, generator=generator) * spread).contiguous()
-    return found
+def half_hidden_scene():
+    """A cup, and a board before its lower half."""
+    cup = SceneObject(id="a", name="vase", prompt="a vase", size=(1.0, 1.0, 1.0))
+    board = SceneObject(id="b", name="board", prompt="a board", position=(1.5, 0.0, 0.0), size=(0.1, 4.0, 0.5))
+    camera = SceneCamera(mode="orbit", orbit=Orbit((0.0, 0.0, 0.5), 0.0, 0.0, 30.0), lens_mm=300.0, roles=("control",))
+    return dataclasses.replace(new_document(), cameras=(camera,), active_camera="cam1", objects=(cup, board))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder of a tiny family, beside pictures and a manifest."""
     root = tmp_path_factory.mktemp("relaxflow")
-    (root / "family" / "ckpts").mkdir(parents=True)
-    for seed, (role, (name, args)) in enumerate(NETWORKS.items()):
-        stem = root / "family" / "ckpts" / role
-        stem.with_suffix(".json").write_text(json.dumps({"name": name, "args": args}))
-        state = weights(build_model(name, args), seed)
-        if role == "sparse_structure_decoder":
-            state["out_layer.2.bias"] -= 1.0
-        save_file(state, stem.with_suffix(".safetensors"))
-    sampler = {"params": {"steps": 3, "cfg_strength": 5.0, "cfg_interval": [0.5, 1.0], "rescale_t": 3.0}}
-    args = {
-        "models": {role: f"ckpts/{role}" for role in NETWORKS},
-        "sparse_structure_sampler": sampler,
-        "slat_sampler": sampler,
-        "slat_normalization": {"mean": [0.0] * 4, "std": [1.0] * 4},
-    }
-    (root / "family" / "pipeline.json").write_text(json.dumps({"args": args}))
-    with torch.device("meta"):
-        encoder = DinoV2(DinoV2Config(**DINO))
-    save_file(weights(encoder, 9), root / "family" / "dinov2_vitl14_reg.safetensors")
-    (root / "family" / "dinov2_vitl14_reg.json").write_text(json.dumps(DINO))
+    write_trellis1(root / "family")
     for seed, name in enumerate(("image", "prior", "other")):
         rgba = np.random.default_rng(seed).integers(0, 256, (40, 40, 4), dtype=np.uint8)
         rgba[..., 3] = 0
         rgba[8:32, 8:32, 3] = 255
         Image.fromarray(rgba).save(root / f"{name}.png")
     Image.fromarray(np.zeros((40, 40, 4), dtype=np.uint8)).save(root / "clear.png")
+    Image.fromarray(np.zeros((20, 20, 4), dtype=np.uint8)).save(root / "small.png")
+    (root / "scene.json").write_text(document_to_text(half_hidden_scene()))
     lines = [
         {"id": "a/1", "image": "image.png", "prior_images": ["prior.png", "other.png"], "gt_mesh": "truth.ply"},
         {"id": "b", "image": "image.png", "prior_images": "prior.png"},
@@ -100,16 +67,68 @@ def test_one_object(folder, tmp_path):
     assert main(["relaxflow", str(folder / "image.png"), *options, "-o", str(out[0])]) == 2  # it exists
 
 
+def test_a_known_layout_hides_what_stands_behind_its_boxes(folder, tmp_path):
+    """The lower half behind the board is hidden, whatever the camera alone would see."""
+    options = ["--priors", str(folder / "prior.png"), "--weights", str(folder / "family"), "--seed", "1"]
+    seen = {}
+    for name, more in (
+        ("layout", ["--scene", str(folder / "scene.json"), "--subject", "vase"]),
+        ("front", ["--fov", "40"]),
+    ):
+        out = tmp_path / f"{name}.npz"
+        assert main(["relaxflow", str(folder / "image.png"), *options, *more, "-o", str(tmp_path / f"{name}.ply"),
+                     "--voxels", str(out)]) == 0  # fmt: skip
+        found = np.load(out)
+        seen[name] = {tuple(c): v for c, v in zip(found["coords"].tolist(), found["visible"].tolist())}
+    assert set(seen["layout"]) == set(seen["front"])
+    low = [value for (_, _, z), value in seen["layout"].items() if z < 3]
+    assert low and max(low) < 0.01 < max(value for (_, _, z), value in seen["front"].items() if z < 3)
+
+
+def test_the_demonstration(tmp_path, monkeypatch, capsys):
+    """The shipped chair behind its board, with the weights of this package: two completions, the seen part kept."""
+    monkeypatch.chdir(INPUTS)
+    voxels = {}
+    for kind in ("legs", "foot"):
+        files = [tmp_path / f"{kind}.glb", tmp_path / f"{kind}.npz"]
+        assert main(["relaxflow", "relaxflow_half.png", "--occluder", "relaxflow_board.png", "--weights", "tiny",
+                     "--priors", f"relaxflow_{kind}.png", f"relaxflow_{kind}_2.png", "--seed", "3",
+                     "-o", str(files[0]), "--voxels", str(files[1])]) == 0  # fmt: skip
+        said = capsys.readouterr().out
+        assert float(said.split("the seen part is ")[1].split()[0]) >= 0.95
+        found = np.load(files[1])
+        hidden = found["visible"] <= 0.5
+        voxels[kind] = {tuple(c) for c in found["coords"][hidden].tolist()}
+        assert files[0].stat().st_size > 10_000 and len(voxels[kind]) > 50
+    shared = len(voxels["legs"] & voxels["foot"]) / len(voxels["legs"] | voxels["foot"])
+    assert shared < 0.7, "the two sets of priors give two completions"
+
+
+def test_pixal3d_gives_a_mesh(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(INPUTS)
+    given = ["relaxflow", "relaxflow_half.png", "--priors", "relaxflow_legs.png", "--weights", "tiny"]
+    assert main([*given, "-o", str(tmp_path / "a.splat")]) == 2 and "mesh" in capsys.readouterr().err
+    assert main([*given, "-o", str(tmp_path / "a.glb"), "--branch", "obs"]) == 2
+    assert "--prior-weight 0" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_manifest_goes_on_where_it_stopped(folder, tmp_path, capsys):
     command = ["relaxflow", "--manifest", str(folder / "list.jsonl"), "--weights", str(folder / "family"),
                "-o", str(tmp_path)]  # fmt: skip
     assert main(command) == 0
     first = json.loads((tmp_path / "a_1" / "result.json").read_text())
-    assert {"chamfer", "f_score", "voxels", "evaluations"} <= set(first)
+    assert {"chamfer", "f_score", "voxel_iou", "voxels", "evaluations"} <= set(first)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["samples"] == 2 and summary["mean"]["chamfer"] == first["chamfer"]
     assert "chamfer" not in json.loads((tmp_path / "b" / "result.json").read_text())
     (tmp_path / "b" / "result.json").unlink()
     capsys.readouterr()
     assert main(command) == 0 and capsys.readouterr().out.startswith("1/1 b:")
+    again = json.loads((tmp_path / "summary.json").read_text())
+    for one in (summary, again):
+        del one["mean"]["seconds"]
+    assert again == summary
     assert main(command) == 0 and "done" in capsys.readouterr().out
 
 
@@ -124,6 +143,15 @@ def test_a_manifest_goes_on_where_it_stopped(folder, tmp_path, capsys):
         (["IMAGE", "--priors", "prior.png", "--preset", "best"], "preset"),
         (["IMAGE", "--priors", "prior.png", "--fov", "190"], "degrees"),
         (["IMAGE", "--manifest", "list.jsonl"], "one picture, or --manifest"),
+        (["IMAGE", "--priors", "prior.png", "--schedule", "soon"], "schedule"),
+        (["IMAGE", "--priors", "prior.png", "--tolerance", "-1"], "tolerance"),
+        (["IMAGE", "--priors", "prior.png", "--occluder", "small.png", "--fov", "40"], "one size"),
+        (["IMAGE", "--priors", "prior.png", "--scene", "scene.json", "--subject", "cup"], "'cup'"),
+        (["IMAGE", "--priors", "prior.png", "--scene", "scene.json", "--fov", "40"], "leave out --fov"),
+        (["--manifest", "list.jsonl", "--clip", "none"], "no config.json"),
+        (["--manifest", "list.jsonl", "--point-e", "none"], "no pointnet.pt"),
+        (["--manifest", "list.jsonl", "--views", "0"], "--views"),
+        (["IMAGE", "--priors", "prior.png", "--backbone", "pixal3d"], "`tiny`"),
     ],
 )
 def test_bad_input(folder, tmp_path, capsys, monkeypatch, options, said):
@@ -167,3 +195,38 @@ def test_measures_of_shapes():
     assert voxel_iou(torch.tensor([[0, 0], [1, 1]]), torch.tensor([[1, 1], [2, 2]])) == pytest.approx(1 / 3)
     with pytest.raises(InputError, match="no surface"):
         points_on_mesh(vertices, faces[:0], 5)
+
+
+class Colors:
+    """Stands for CLIP: the features of a picture are its mean color, those of words the color they name."""
+
+    def pictures(self, pictures):
+        return pictures.mean((2, 3))
+
+    def words(self, text):
+        return torch.tensor([float(text == name) for name in ("red", "green", "blue")])
+
+
+def test_views_are_scored_against_words_truth_and_observation(folder, tmp_path):
+    """A red square, turned around, beside a red truth: everything fits, and nothing is green."""
+    args = types.SimpleNamespace(
+        views=3, metric_weights=None, lpips=False, fid=False, clip=None, point_e=None, device="cpu"
+    )
+    judge = Judge(args)
+    judge.clip, judge.looks = Colors(), True
+    red = np.zeros((32, 32, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    Image.fromarray(red).save(tmp_path / "true.png")
+    cube = torch.cartesian_prod(*[torch.tensor([-0.4, 0.4])] * 3)
+    faces = torch.tensor([[0, 1, 3], [0, 3, 2], [4, 5, 7], [4, 7, 6], [0, 1, 5], [0, 5, 4], [2, 3, 7], [2, 7, 6],
+                          [0, 2, 6], [0, 6, 4], [1, 3, 7], [1, 7, 5]])  # fmt: skip
+    made = Made((cube, faces, torch.tensor([[1.0, 0, 0]]).expand(8, 3)), None, None, None)
+    for text, fits in (("red", 100.0), ("green", 0.0)):
+        sample = Sample("a", folder / "image.png", None, (), (), text, None, (tmp_path / "true.png",))
+        report = judge(tmp_path, sample, Given(red, []), made)
+        assert report["clip_text"] == pytest.approx(fits, abs=1e-3)
+        for name in ("clip_image", "clip_observation_max", "clip_observation_mean"):
+            assert report[name] == pytest.approx(1, abs=1e-5)
+    assert load_views(tmp_path / "views.png").shape == (3, 3, 224, 224)
+    with pytest.raises(InputError, match="no views"):
+        load_views(tmp_path / "none.png")
