@@ -1,11 +1,13 @@
 """A scene of boxes and words: its control picture, masks and prompt; checks and other file formats.
 
-The scene is a .json of the 3D Layout Editor, SeeThrough3D's .pkl (nothing in it is run), a .glb, a .csv table, or the
-name of an example: backyard, dining-table, mars, desk, verandah.
+The scene is a .json of the 3D Layout Editor, SeeThrough3D's .pkl (nothing in it is run), a .glb, a .csv table, a folder
+with a COLMAP model (its cameras; turned upright and to meters), or the name of an example: backyard, dining-table,
+mars, desk, verandah.
 
   python -m sightline layout mars -o control.png --masks masks.png --prompt
   python -m sightline layout scene.json -o control.png --visibility who.png --depth depth.npy --size 512
   python -m sightline layout scene.pkl --convert scene.json
+  python -m sightline layout colmap/sparse/0 --convert scene.json --up 0,-1,0 --scale 0.8
   python -m sightline layout scene.json --check
 """
 
@@ -37,6 +39,10 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--lights-seed", type=int, metavar="N", help="draw the lights as the reference does")
     parser.add_argument("--renderer", choices=("torch", "bpy"), default="torch", help="bpy: Blender's Cycles, minutes")
     parser.add_argument("--match-reference-jpeg", action="store_true", help="pass the picture through the two JPEGs")
+    parser.add_argument("--up", metavar="X,Y,Z", help="what is up in a COLMAP model (default: found from its points)")
+    parser.add_argument("--scale", type=float, metavar="X", help="meters per unit of a COLMAP model (default: found)")
+    parser.add_argument("--camera-height", type=float, default=1.5, metavar="M", help="of its photos, for the scale")
+    parser.add_argument("--no-align", action="store_true", help="leave the world of a COLMAP model as it is")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.set_defaults(run=run)
 
@@ -47,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from ..pipelines.layout_render import layout_warnings, render_layout
-    from ..scene.document.convert import read_scene_file, write_scene_bytes
+    from ..scene.document.convert import read_colmap_scene, read_scene_file, write_scene_bytes
     from ..scene.document.examples import EXAMPLES, load_example
     from ..scene.document.words import prompt_parts, run_problems
     from ..scene.errors import InputError
@@ -61,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--samples is {args.samples}; give 1 to 8.")
     if args.scene in EXAMPLES:
         document, notes = load_example(args.scene), []
+    elif Path(args.scene).is_dir():
+        document, notes = read_colmap_scene(args.scene, alignment(args))
     else:
         document, notes = read_scene_file(args.scene)
     for note in notes:
@@ -100,6 +108,25 @@ def run(args: argparse.Namespace) -> int:
     for name in files:
         print(getattr(args, name))
     return 0
+
+
+def alignment(args: argparse.Namespace) -> dict | None:
+    """How the world of a COLMAP model is turned and measured; None leaves it. Raises InputError."""
+    from ..scene.errors import InputError
+
+    if args.no_align:
+        return None
+    options: dict = {"scale": args.scale, "camera_height": args.camera_height}
+    if args.up:
+        try:
+            options["up"] = tuple(float(part) for part in args.up.split(","))
+        except ValueError:
+            options["up"] = ()
+        if len(options["up"]) != 3 or not any(options["up"]):
+            raise InputError(f"--up is {args.up!r}; give a direction as three numbers with commas, for example 0,-1,0.")
+    if args.scale is not None and not 0 < args.scale < 1e9:
+        raise InputError(f"--scale is {args.scale:g}; give meters per unit of the model, above 0.")
+    return options
 
 
 def _write(files: dict, made) -> None:

@@ -114,30 +114,46 @@ def estimate_alignment(
     scale: float | None = None,
     camera_height: float = CAMERA_HEIGHT,
 ) -> Alignment:
-    """How a scene must be turned, shifted and scaled.
+    """How a scene must be turned, shifted and scaled; see `align_world`."""
+    points = None if scene.points is None else scene.points.xyz
+    return align_world(points, scene.poses, up=up, walls=walls, scale=scale, camera_height=camera_height)
+
+
+def align_world(
+    points: np.ndarray | None,
+    poses: np.ndarray,
+    *,
+    up: tuple[float, float, float] | None = None,
+    walls: bool = True,
+    scale: float | None = None,
+    camera_height: float = CAMERA_HEIGHT,
+) -> Alignment:
+    """How a world of points [P, 3] and cameras [N, 4, 4] (Blender axes -> world) must be turned, shifted and scaled.
 
     up: given direction in the scene's world; None finds it. walls: whether to turn the walls to x and y. scale: world
     units to meters, where it is known; None takes the median camera to be `camera_height` meters above the floor.
-    Raises InputError for a scene without enough points.
+    With both given no points are needed: the floor is then `camera_height` meters below the median camera. Raises
+    InputError for a scene without enough points.
     """
-    points = None if scene.points is None else scene.points.xyz
     if points is None or len(points) < 100:
+        if up is not None and scale is not None and scale > 0:
+            return _by_cameras(poses, _unit(np.asarray(up, dtype=np.float64)), scale, camera_height)
         found = 0 if points is None else len(points)
         raise InputError(
-            f"The model has {found} points; aligning it needs at least 100: give a model with points, or turn the "
-            "alignment off for a world that is Z up and in meters."
+            f"The model has {found} points; aligning it needs at least 100: give a model with points, or up and scale, "
+            "or turn the alignment off for a world that is Z up and in meters."
         )
     if len(points) > _MOST:
         points = points[np.random.default_rng(0).permutation(len(points))[:_MOST]]
     normals, flatness = point_normals(points)
-    guess = _unit(np.asarray(up, dtype=np.float64)) if up is not None else _unit(scene.poses[:, :3, 1].sum(0))
+    guess = _unit(np.asarray(up, dtype=np.float64)) if up is not None else _unit(poses[:, :3, 1].sum(0))
     direction = guess if up is not None else refine_up(guess, normals, flatness)
     rotation = _rotation_to_z(direction)
     turn = wall_turn(normals @ rotation.T, flatness) if walls else 0.0
     c, s = np.cos(turn), np.sin(turn)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]]) @ rotation
     placed = points @ rotation.T
-    cameras = scene.poses[:, :3, 3] @ rotation.T
+    cameras = poses[:, :3, 3] @ rotation.T
     floor, share = floor_height(placed[:, 2], cameras[:, 2])
     if scale is None:
         height = float(np.median(cameras[:, 2])) - floor
@@ -152,6 +168,15 @@ def estimate_alignment(
     matrix[:3, 3] = -scale * np.array([middle[0], middle[1], floor])
     tilt = float(np.degrees(np.arccos(np.clip(guess @ direction, -1, 1))))
     return Alignment(matrix, tilt, float(np.degrees(turn)), float(scale), share)
+
+
+def _by_cameras(poses: np.ndarray, up: np.ndarray, scale: float, camera_height: float) -> Alignment:
+    """The world turned to a known up and scaled, the median camera above the origin at `camera_height` meters."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = scale * _rotation_to_z(up)
+    middle = np.median(poses[:, :3, 3] @ matrix[:3, :3].T, axis=0)
+    matrix[:3, 3] = [-middle[0], -middle[1], camera_height - middle[2]]
+    return Alignment(matrix, 0.0, 0.0, float(scale), 0.0)
 
 
 def align_scene(scene: ScenePhotos, **options) -> ScenePhotos:

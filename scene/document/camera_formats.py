@@ -12,6 +12,7 @@ import os
 
 import numpy as np
 
+from ..alignment import align_world
 from ..colmap import ColmapCamera, ColmapImage, ColmapModel, encode_colmap, read_colmap
 from .geometry import camera_pose, intrinsics, quaternion_from_matrix, quaternion_matrix
 from .gltf import Y_UP
@@ -109,27 +110,35 @@ def cameras_to_colmap(document: Document, binary: bool = False) -> dict[str, byt
     return encode_colmap(ColmapModel(lenses, images, None), binary)
 
 
-def cameras_from_colmap(folder: str | os.PathLike) -> list[SceneCamera]:
-    """The posed pictures of a COLMAP folder as free cameras with the role `view`, in the world as COLMAP has it.
+def cameras_from_colmap(folder: str | os.PathLike, align: dict | None = None) -> tuple[list[SceneCamera], str]:
+    """The posed pictures of a COLMAP folder as free cameras with the role `view`, and what was done to the world.
 
-    Its gravity and scale are arbitrary: turn and measure it first. Raises InputError for an unreadable model and
-    SceneError for more than 256 pictures or pixels that are not square.
+    COLMAP's gravity and scale are arbitrary. align: options of `alignment.align_world` (empty: up, floor and scale are
+    found from the points and the cameras); None keeps the world as it is. Raises InputError for an unreadable model or
+    one without points to align, SceneError for more than 256 pictures or pixels that are not square.
     """
-    model = read_colmap(folder, points=False)
+    model = read_colmap(folder, points=align is not None)
     if len(model.images) > MAX_CAMERAS:
         raise refuse("E112", "", f"At most {MAX_CAMERAS} cameras; the model has {len(model.images)}.")
+    poses = np.tile(np.eye(4), (len(model.images), 1, 1))
+    for pose, image in zip(poses, model.images):
+        rotation = quaternion_matrix(image.rotation)
+        pose[:3, :3], pose[:3, 3] = rotation.T * _GL, -rotation.T @ np.asarray(image.translation)
+    done = None
+    if align is not None:
+        done = align_world(None if model.points is None else model.points.xyz, poses, **align)
+        poses = done.matrix @ poses
+        poses[:, :3, :3] /= done.scale
     found = []
-    for number, image in enumerate(model.images, 1):
+    for number, (image, pose) in enumerate(zip(model.images, poses), 1):
         lens = model.cameras[image.camera]
         fx, fy, cx, cy, extra = _pinhole(lens)
         if abs(fx - fy) > 1e-3 * fx:
             raise refuse("E153", "", f"The pixels of ‘{image.name}’ are not square; undistort the photos first.")
         longest = max(lens.width, lens.height)
-        rotation = quaternion_matrix(image.rotation)
-        center = -rotation.T @ np.asarray(image.translation)
         camera = SceneCamera(
             id=f"cam{number}", name=image.name[-64:], mode="free",
-            free=Free(tuple(center.tolist()), tuple(quaternion_from_matrix(rotation.T * _GL))),
+            free=Free(tuple(pose[:3, 3].tolist()), tuple(quaternion_from_matrix(pose[:3, :3]))),
             lens_mm=SENSOR * (fx + fy) / 2 / longest,
             shift=((cx - lens.width / 2) / longest, (lens.height / 2 - cy) / longest),
             size=(lens.width, lens.height), image=FileRef("input", image.name[-255:]), roles=("view",),
@@ -137,7 +146,7 @@ def cameras_from_colmap(folder: str | os.PathLike) -> list[SceneCamera]:
         if any(extra):
             camera = dataclasses.replace(camera, distortion=Distortion("opencv", tuple(extra)))
         found.append(camera)
-    return found
+    return found, "" if done is None else str(done)
 
 
 def cameras_to_transforms(document: Document) -> dict:

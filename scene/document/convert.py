@@ -7,8 +7,9 @@ import io
 import json
 from pathlib import Path
 
+from ..colmap import has_colmap
 from ..files import read_bytes
-from .camera_formats import camera_from_load3d, cameras_from_transforms, cameras_to_transforms
+from .camera_formats import camera_from_load3d, cameras_from_colmap, cameras_from_transforms, cameras_to_transforms
 from .gltf import read_glb, write_glb
 from .model import Document
 from .problems import refuse
@@ -26,6 +27,18 @@ def read_scene_file(path: str | Path) -> tuple[Document, list[str]]:
     return read_scene_bytes(Path(path).name, read_bytes(path, MAX_BYTES, f"a scene ({', '.join(READABLE)})"))
 
 
+def read_colmap_scene(folder: str | Path, align: dict | None = None) -> tuple[Document, list[str]]:
+    """A document with the cameras of a COLMAP folder, and remarks; options and errors as `cameras_from_colmap`.
+
+    folder: that of the model, or of the capture with the model in `sparse/0` or `sparse`.
+    """
+    folder = Path(folder)
+    places = (folder, folder / "sparse" / "0", folder / "sparse")
+    cameras, done = cameras_from_colmap(next(filter(has_colmap, places), folder), align)
+    note = done or "The world is as COLMAP left it: its up and its scale are arbitrary."
+    return new_document(cameras=tuple(cameras), active_camera=cameras[0].id), [note]
+
+
 def read_scene_bytes(name: str, data: bytes) -> tuple[Document, list[str]]:
     """A document from the content of a file called `name`, and remarks.
 
@@ -41,7 +54,7 @@ def read_scene_bytes(name: str, data: bytes) -> tuple[Document, list[str]]:
     if suffix == ".csv":
         return read_table(data), []
     if suffix == ".zip":
-        raise refuse("E154", "", "Archives are not opened; unpack the COLMAP folder and give it to the importer.")
+        raise refuse("E154", "", "Archives are not opened; unpack it, and give the folder to `sightline layout`.")
     if suffix != ".json":
         endings = ", ".join(READABLE)
         raise refuse("E154", "", f"Files ending in {suffix or 'nothing'} are no scenes; give one of {endings}.")

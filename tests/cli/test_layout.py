@@ -34,6 +34,26 @@ def test_conversions_and_checks(run, tmp_path):
     assert code == 1 and json.loads(out)[0]["code"] == "E120"
 
 
+def test_cameras_of_a_colmap_folder(run, tmp_path):
+    from sightline.scene.document.camera_formats import cameras_to_colmap
+    from sightline.scene.document.examples import load_example
+
+    folder, out = tmp_path / "sparse" / "0", tmp_path / "scene.json"
+    folder.mkdir(parents=True)
+    for name, data in cameras_to_colmap(load_example("mars")).items():
+        (folder / name).write_bytes(data)
+    code, _, err = run("layout", tmp_path, "--convert", out)
+    assert code == 2 and "0 points" in err and "up and scale" in err and not out.exists()
+    code, _, err = run("layout", tmp_path, "--convert", out, "--up", "0,0", "--scale", 1)
+    assert code == 2 and "three numbers" in err
+    code, _, err = run("layout", tmp_path, "--convert", out, "--up", "0,0,2", "--scale", 2, "--camera-height", 3)
+    assert code == 0 and "scale 2" in err
+    (camera,) = json.loads(out.read_text(encoding="utf-8"))["cameras"]
+    assert np.allclose(camera["free"]["position"], [0, 0, 3])
+    code, _, err = run("layout", tmp_path, "--convert", out, "--no-align", "--overwrite")
+    assert code == 0 and "arbitrary" in err
+
+
 class Call:
     def __reduce__(self):
         return print, ("ran",)

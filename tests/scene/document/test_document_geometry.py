@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from scene_captures import model, room_points, write_capture
 
 from sightline.scene.document import Free, Orbit, SceneCamera, SceneError, new_document, parse_document
 from sightline.scene.document.camera_formats import (
@@ -15,6 +16,7 @@ from sightline.scene.document.camera_formats import (
 )
 from sightline.scene.document.comfort import comfort
 from sightline.scene.document.convert import (
+    read_colmap_scene,
     read_scene_bytes,
     read_table,
     transforms_text,
@@ -30,8 +32,10 @@ from sightline.scene.document.geometry import (
     convex_hull,
     polygon_area,
     project,
+    quaternion_matrix,
     silhouette,
 )
+from sightline.scene.errors import InputError
 
 MARS = load_example("mars")
 
@@ -179,11 +183,38 @@ def test_a_point_lands_on_the_same_pixel_through_every_camera_format(tmp_path):
             (tmp_path / str(i) / name).write_bytes(data)
         load3d = dataclasses.replace(camera_from_load3d(camera_to_load3d(document)), size=camera.size)
         transforms, _ = read_scene_bytes("transforms.json", transforms_text(document).encode())
-        for other in (load3d, *cameras_from_colmap(tmp_path / str(i)), transforms.camera):
+        for other in (load3d, *cameras_from_colmap(tmp_path / str(i))[0], transforms.camera):
             assert other.size == camera.size
             theirs = project(other, *camera.size, points)
             seen = np.abs(ours[:, 2]) > 0.2
             assert np.abs(ours - theirs)[seen].max() < 1e-5
+
+
+@pytest.mark.parametrize("given", [{}, {"up": True, "scale": True}, {"up": True, "scale": True, "points": False}])
+def test_a_colmap_model_of_any_up_and_scale_is_set_upright(tmp_path, given):
+    """The same room turned, shifted and 3.7 times as large: cameras as in the room, but for a turn of its walls."""
+    world, turn = np.eye(4), quaternion_matrix(np.array([5, 5, -3, 2]) / 63**0.5)
+    world[:3, :3], world[:3, 3] = 3.7 * turn, (3, -2, 9)
+    points = room_points() if given.get("points", True) else np.zeros((0, 3))
+    folder = write_capture(tmp_path, model(points=points, world=world))
+    options = {"up": tuple(turn[:, 2]), "scale": 1 / 3.7} if given else {}
+    document, (note,) = read_colmap_scene(folder, options)
+    poses = [camera_pose(camera) for camera in document.cameras]
+    centers = np.stack([pose.center for pose in poses])
+    assert np.allclose(centers[:, 2], 1.5, atol=0.05) and "scale 0.27" in note
+    assert np.allclose(np.linalg.norm(centers[:, :2] - centers[:, :2].mean(0), axis=1), 0.6, atol=0.02)
+    assert all(abs(pose.rotation[2, 0]) < 0.02 for pose in poses)  # level
+    plain, (said,) = read_colmap_scene(folder)
+    assert "arbitrary" in said and not np.allclose(camera_pose(plain.cameras[0]).center[2], 1.5, atol=0.5)
+
+
+def test_a_colmap_model_without_points_needs_up_and_scale(tmp_path):
+    for name, data in cameras_to_colmap(MARS).items():
+        (tmp_path / name).write_bytes(data)
+    for options in ({}, {"up": (0, 0, 1)}, {"scale": 1.0}):
+        with pytest.raises(InputError, match="0 points.*up and scale"):
+            read_colmap_scene(tmp_path, options)
+    assert len(read_colmap_scene(tmp_path, {"up": (0, 0, 1), "scale": 1.0})[0].cameras) == 1
 
 
 def test_load3d_cameras_that_cannot_be_used():
