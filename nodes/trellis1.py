@@ -177,6 +177,10 @@ class Trellis1Tokens(io.ComfyNode):
                     tooltip="Where the object is (white); one for all pictures or one each. Pictures with an alpha "
                             "channel need none. Of a half-hidden object: the part that is seen.",
                 ),
+                room.TokensType.Input(
+                    "before", optional=True,
+                    tooltip="Tokens of further pictures, to which these are added: several priors.",
+                ),
             ],
             outputs=[
                 room.TokensType.Output(
@@ -187,7 +191,7 @@ class Trellis1Tokens(io.ComfyNode):
 
     @classmethod
     @host.one_sentence
-    def execute(cls, model, image, mask=None) -> io.NodeOutput:
+    def execute(cls, model, image, mask=None, before=None) -> io.NodeOutput:
         pictures, prepared = host.pictures(image), []
         cut = as_bytes(pictures.clamp(0, 1)) if mask is None else cut_outs(pictures, host.masks(mask))
         for number, one in enumerate(cut, 1):
@@ -196,7 +200,7 @@ class Trellis1Tokens(io.ComfyNode):
             except InputError as error:
                 which = "`image`" if len(cut) == 1 else f"Picture {number} of `image`"
                 raise InputError(f"{which}: {error}") from error
-        return io.NodeOutput([host.result(one) for one in encode(model, prepared)])
+        return io.NodeOutput([*(before or ()), *(host.result(one) for one in encode(model, prepared))])
 
 
 class Trellis1Structure(io.ComfyNode):

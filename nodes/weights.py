@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..models.download import get_all, size_text
 from ..models.seethrough3d.weights import RELEASE
+from ..models.trellis1.weights import ALL as TRELLIS1
 from ..pipelines import published
 from . import host
 from .host import io
 
 SETS = {one.name: one for one in published.SETS}
-FOLDERS = {RELEASE.name: "loras"}  # others: models/trellis2
+FOLDERS = {RELEASE.name: "loras"} | {one.name: host.TRELLIS1_FOLDER for one in TRELLIS1}  # others: models/trellis2
 
 
 def about(name: str) -> str:
@@ -20,7 +21,9 @@ def about(name: str) -> str:
     unknown = any(file.bytes is None and not file.name.endswith(".json") for file in one.files)
     size = f"at least {size_text(known)}" if unknown else size_text(known)
     if not known and one.parameters:
-        size = f"about {size_text(2 * one.parameters)}"  # in bfloat16
+        size = f"about {size_text(2 * one.parameters)}"  # in half precision
+    elif not known:
+        size = "of a size not stated"
     needs = f" Fetched with it: {' and '.join(fetched)}." if fetched else ""
     needs += f" You bring: {' and '.join(brought)}." if brought else ""
     return f"{name}: {one.title}, {size}. Licence {one.licence}. Source: {one.source}.{needs}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ..models.seethrough3d.weights import FLUX_DEV, RELEASE
+from ..models.trellis1.weights import ALL as TRELLIS1
 from ..models.trellis2.weights import ALL as TRELLIS2
 from ..models.weights import Weights
 from ..scene.errors import InputError
 
-SETS = (*TRELLIS2, RELEASE)
+SETS = (*TRELLIS2, *TRELLIS1, RELEASE)
 BROUGHT = (FLUX_DEV,)  # needed by some of them, and behind a login: the user brings it
 
 

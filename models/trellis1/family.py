@@ -108,7 +108,8 @@ def load_trellis1(
         if formats is None or name in formats:
             places[role] = find_model(stems[role], folder)
     networks = {role: partial(load_model, place, dtype=dtype) for role, place in places.items()}
-    family = Trellis1(load_dinov2([folder, folder.parent, *map(Path, search)], dinov2), networks, device=device)
+    beside = [folder, folder.parent, folder.parent.parent, *map(Path, search)]
+    family = Trellis1(load_dinov2(beside, dinov2), networks, device=device)
     for name, role in (("structure_sampler", "sparse_structure_sampler"), ("latent_sampler", "slat_sampler")):
         if role in args:
             setattr(family, name, _sampler(args[role].get("params", {})))
