@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..scene.errors import InputError
 from ..scene.gltf import Part
 from ..scene.sparse import SparseTensor
 from .grid_sample import sample_voxels
+from .mesh.clean import equal_rows
+from .mesh.normals import smooth_normals
 from .raster import rasterize
+from .rows import by_rows, pick
 from .surface_sampling import sample_texture
-from .uv.dilate import fill_gutter, nearest_written
-from .uv.patches import weld
+from .uv.dilate import nearest_written
 
-CHUNK = 1 << 19
+CHUNK = 1 << 17
 OUTSIDE = 1e-4  # how far uv may leave [0, 1] by rounding
 Progress = Callable[[int, int], None]
 
@@ -48,12 +50,22 @@ class Texels:
         found[self.index] = True
         return found.view(self.size, self.size)
 
+    def nearest(self) -> Tensor:
+        """[size, size] int64: which of the T texels is the nearest to each of the texture, itself where it is one."""
+        number = self.index.new_zeros(self.size * self.size)
+        number[self.index] = torch.arange(len(self), device=self.index.device)
+        return number[nearest_written(self.mask)]
+
     def interpolate(self, values: Tensor, faces: Tensor) -> Tensor:
         """Values [V, C] of vertices at the texels, [T, C]."""
         out = values.new_empty(len(self), values.shape[1])
-        for part in torch.arange(len(self), device=values.device).split(CHUNK):
-            corners = values[faces[self.face[part]].long()]
-            out[part] = (corners * self.weights[part, :, None].to(values.dtype)).sum(1)
+
+        def mix(rows: slice) -> None:
+            a, b, c = pick(values, pick(faces, self.face[rows]).long()).unbind(1)
+            x, y, z = self.weights[rows, :, None].to(values.dtype).unbind(1)
+            out[rows] = a * x + b * y + c * z
+
+        by_rows(len(self), mix)
         return out
 
 
@@ -106,14 +118,15 @@ def sample_attributes(
     marked = voxels.replace(torch.cat([voxels.feats.float(), torch.ones_like(voxels.feats[:, :1])], 1))
     found = points.new_empty(len(points), voxels.feats.shape[1], dtype=torch.float32)
     distance = points.new_zeros(len(points), dtype=torch.float32)
-    lost = []
-    for part in torch.arange(len(points), device=points.device).split(CHUNK):
-        here = sample_voxels(marked, (points[part].float() + 0.5) * resolution)
-        found[part] = here[:, :-1]
-        lost.append(part[here[:, -1] < 0.5])
-        if progress is not None:
-            progress(int(part[-1]) + 1, len(points))
-    lost = torch.cat(lost) if lost else torch.zeros(0, dtype=torch.int64)
+    reached = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    _ = marked.sorted_keys  # once for all threads
+
+    def read(rows: slice) -> None:
+        here = sample_voxels(marked, (points[rows].float() + 0.5) * resolution)
+        found[rows], reached[rows] = here[:, :-1], here[:, -1] >= 0.5
+
+    by_rows(len(points), read, CHUNK, progress)
+    lost = torch.nonzero(~reached).squeeze(1)
     if len(lost):
         from scipy.spatial import cKDTree
 
@@ -129,12 +142,9 @@ def sample_attributes(
 def texture_image(texels: Texels, values: Tensor, nearest: Tensor | None = None) -> Tensor:
     """Values [T, C] as a picture [size, size, C], the gutter filled from the nearest texel.
 
-    nearest: of `nearest_written(texels.mask)`, where it is already known.
+    nearest: of `texels.nearest()`, where it is already known.
     """
-    image = values.new_zeros(texels.size * texels.size, values.shape[1])
-    image[texels.index] = values
-    nearest = nearest_written(texels.mask) if nearest is None else nearest
-    return fill_gutter(image.view(texels.size, texels.size, -1), nearest)
+    return pick(values, texels.nearest() if nearest is None else nearest)
 
 
 def alpha_mode(alpha: Tensor, opaque: float = 0.95, share: float = 0.005) -> tuple[str, float]:
@@ -154,30 +164,13 @@ def vertex_normals(vertices: Tensor, faces: Tensor, facing: Tensor | None = None
     face is its outside, for surfaces wound at random; zero where nothing is known. Where nothing gives a direction:
     (0, 1, 0).
     """
-    welded, first = weld(vertices, faces)
-    corner = torch.from_numpy(welded).to(vertices.device)
-    place = vertices.float()[torch.from_numpy(first).to(vertices.device)]
+    place = vertices.detach().cpu().double().numpy()
+    lowest = equal_rows(place)
+    sides = None
     if facing is not None:
-        sides = torch.zeros(len(place), 3, device=vertices.device)
-        sides.index_add_(0, corner.flatten(), facing.float()[faces.long().flatten()])
-    total = torch.zeros(len(place), 3, dtype=torch.float64, device=vertices.device)
-    for part in corner.split(CHUNK):
-        shape = place.double()[part]
-        normal = torch.linalg.cross(shape[:, 1] - shape[:, 0], shape[:, 2] - shape[:, 0])
-        normal = F.normalize(normal, dim=1, eps=1e-30)
-        for i in range(3):
-            a, b = shape[:, (i + 1) % 3] - shape[:, i], shape[:, (i + 2) % 3] - shape[:, i]
-            cosine = (F.normalize(a, dim=1, eps=1e-30) * F.normalize(b, dim=1, eps=1e-30)).sum(1).clamp(-1, 1)
-            weight = cosine.acos()
-            if facing is not None:
-                weight = torch.where((normal * sides[part[:, i]]).sum(1) < 0, -weight, weight)
-            total.index_add_(0, part[:, i], normal * weight[:, None])
-    length = total.norm(dim=1, keepdim=True)
-    up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, device=total.device)
-    smooth = torch.where(length > 1e-12, total / length.clamp(min=1e-30), up).float()
-    out = up.float().expand(len(vertices), 3).clone()
-    out[faces.long().flatten()] = smooth[corner.flatten()]
-    return out
+        sides = torch.zeros(len(place), 3).index_add_(0, torch.from_numpy(lowest), facing.float().cpu()).numpy()
+    smooth = smooth_normals(place, lowest.take(faces.detach().cpu().long().numpy()), sides)
+    return torch.from_numpy(smooth.take(lowest, axis=0).astype(np.float32)).to(vertices.device)
 
 
 def seen_from(texels: Texels, face: Tensor, normals: Tensor, faces: Tensor, count: int) -> Tensor:

@@ -12,6 +12,7 @@ from ..scene.errors import InputError
 from ..scene.sparse import pack_coords
 from .dual_grid import UNIT_CUBE
 from .mesh_to_grid import triangle_cells
+from .rows import dot
 
 CHUNK = 1 << 20
 
@@ -24,26 +25,27 @@ def closest_on_triangles(points: Tensor, corners: Tensor) -> Tensor:
     """
     a, b, c = corners.unbind(1)
     ab, ac, ap = b - a, c - a, points - a
-    d00, d01, d11 = (ab * ab).sum(1), (ab * ac).sum(1), (ac * ac).sum(1)
-    d20, d21 = (ap * ab).sum(1), (ap * ac).sum(1)
+    d00, d01, d11, d20, d21 = dot(ab, ab), dot(ab, ac), dot(ac, ac), dot(ap, ab), dot(ap, ac)
     area = d00 * d11 - d01 * d01
     flat = area <= 1e-12 * d00 * d11
     safe = torch.where(flat, 1.0, area)
     v, w = (d11 * d20 - d01 * d21) / safe, (d00 * d21 - d01 * d20) / safe
     inside = torch.stack([1 - v - w, v, w], 1)
-    best = inside
-    outside = flat | (inside < 0).any(1)
-    distance = torch.full_like(d00, torch.inf)
+    outside = torch.nonzero(flat | (inside < 0).any(1)).squeeze(1)
+    points, corners = points[outside], corners[outside]
+    best, distance = inside[outside], torch.full_like(d00[outside], torch.inf)
     for first, second in ((0, 1), (1, 2), (2, 0)):
         start, edge = corners[:, first], corners[:, second] - corners[:, first]
-        t = ((points - start) * edge).sum(1) / (edge * edge).sum(1).clamp(min=torch.finfo(edge.dtype).tiny)
+        t = dot(points - start, edge) / dot(edge, edge).clamp(min=torch.finfo(edge.dtype).tiny)
         t = t.clamp(0, 1)
-        gap = (start + t[:, None] * edge - points).square().sum(1)
-        weights = torch.zeros_like(inside)
+        away = start + t[:, None] * edge - points
+        gap = dot(away, away)
+        weights = torch.zeros_like(best)
         weights[:, first], weights[:, second] = 1 - t, t
-        nearer = outside & (gap < distance)
+        nearer = gap < distance
         best, distance = torch.where(nearer[:, None], weights, best), torch.where(nearer, gap, distance)
-    return best
+    inside[outside] = best
+    return inside
 
 
 def surface_points(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 1 << 19
+from .rows import by_rows, dot, pick
 
 
 def vertex_tangents(vertices: Tensor, faces: Tensor, uv: Tensor, normals: Tensor) -> Tensor:
@@ -21,32 +21,34 @@ def vertex_tangents(vertices: Tensor, faces: Tensor, uv: Tensor, normals: Tensor
     vertices: [V, 3]; faces: [F, 3]; uv: [V, 2], glTF (v down); normals: [V, 3] of length 1. Vertices whose faces have
     no area in uv get some direction in their plane.
     """
-    corner = faces.long()
-    place, flat, normals = vertices.double()[corner], uv.double()[corner], normals.double()
-    e1, e2 = place[:, 1] - place[:, 0], place[:, 2] - place[:, 0]
-    # upwards in the picture is against v
-    (u1, v1), (u2, v2) = (flat[:, 1] - flat[:, 0]).unbind(1), (flat[:, 2] - flat[:, 0]).unbind(1)
-    v1, v2 = -v1, -v2
-    area = u1 * v2 - u2 * v1
-    along = (e1 * v2[:, None] - e2 * v1[:, None]) * area.sign()[:, None]
-    total = torch.zeros(len(vertices), 3, dtype=torch.float64, device=vertices.device)
-    turn = torch.zeros(len(vertices), dtype=torch.float64, device=vertices.device)
-    for i in range(3):
-        normal = normals[corner[:, i]]
+    corner, normals = faces.long(), normals.double()
+    share = normals.new_empty(len(faces), 3, 4)  # of the tangent at each corner, and which way round the face is there
 
-        def laid(vector: Tensor, normal: Tensor = normal) -> Tensor:
-            return F.normalize(vector - normal * (normal * vector).sum(1, keepdim=True), dim=1, eps=1e-30)
+    def compute(rows: slice) -> None:
+        place, flat = pick(vertices, corner[rows]).double(), pick(uv, corner[rows]).double()
+        e1, e2 = place[:, 1] - place[:, 0], place[:, 2] - place[:, 0]
+        # upwards in the picture is against v
+        (u1, v1), (u2, v2) = (flat[:, 1] - flat[:, 0]).unbind(1), (flat[:, 2] - flat[:, 0]).unbind(1)
+        v1, v2 = -v1, -v2
+        area = u1 * v2 - u2 * v1
+        along = (e1 * v2[:, None] - e2 * v1[:, None]) * area.sign()[:, None]
+        for i in range(3):
+            normal = pick(normals, corner[rows, i])
+            a, b = (place[:, (i + k) % 3] - place[:, i] for k in (1, 2))
+            laid, a, b = (F.normalize(one - normal * dot(normal, one)[:, None], dim=1, eps=1e-30)
+                          for one in (along, a, b))  # fmt: skip
+            angle = dot(a, b).clamp(-1, 1).acos()
+            share[rows, i, :3], share[rows, i, 3] = laid * angle[:, None], area.sign() * angle
 
-        a, b = laid(place[:, (i + 1) % 3] - place[:, i]), laid(place[:, (i + 2) % 3] - place[:, i])
-        angle = (a * b).sum(1).clamp(-1, 1).acos()
-        total.index_add_(0, corner[:, i], laid(along) * angle[:, None])
-        turn.index_add_(0, corner[:, i], area.sign() * angle)
+    by_rows(len(faces), compute)
+    sums = share.new_zeros(len(vertices), 4).index_add_(0, corner.flatten(), share.flatten(0, 1))
+    total, turn = sums.split((3, 1), 1)
     length = total.norm(dim=1, keepdim=True)
     axis = F.one_hot(normals.abs().argmin(1), 3).double()
-    some = F.normalize(axis - normals * (normals * axis).sum(1, keepdim=True), dim=1)
+    some = F.normalize(axis - normals * dot(normals, axis)[:, None], dim=1)
     total = torch.where(length > 1e-12, total / length.clamp(min=1e-30), some)
     sign = torch.where(turn < 0, -1.0, 1.0).to(total.dtype)
-    return torch.cat([total, sign[:, None]], 1).float()
+    return torch.cat([total, sign], 1).float()
 
 
 def encode_normals(wanted: Tensor, normal: Tensor, tangent: Tensor) -> Tensor:
@@ -57,19 +59,22 @@ def encode_normals(wanted: Tensor, normal: Tensor, tangent: Tensor) -> Tensor:
     into the surface.
     """
     out = wanted.new_empty(len(wanted), 3)
-    for part in torch.arange(len(wanted), device=wanted.device).split(CHUNK):
+
+    def encode(part: slice) -> None:
         n, t, w = normal[part].double(), tangent[part, :3].double(), tangent[part, 3:].sign().double()
         b = w * torch.linalg.cross(n, t)
         # the inverse of [t b n] by cross products, times its determinant
-        volume = (t * torch.linalg.cross(b, n)).sum(1, keepdim=True)
+        volume = dot(t, torch.linalg.cross(b, n))[:, None]
         goal = wanted[part].double()
-        local = torch.stack([(goal * torch.linalg.cross(p, q)).sum(1) for p, q in ((b, n), (n, t), (t, b))], 1)
+        local = torch.stack([dot(goal, torch.linalg.cross(p, q)) for p, q in ((b, n), (n, t), (t, b))], 1)
         local = torch.where(volume.abs() > 1e-12, local * volume.sign(), local.new_tensor([0.0, 0.0, 1.0]))
         local[:, 2].clamp_(min=0)
         length = local.norm(dim=1, keepdim=True)
         flat = length < 1e-12
         local = torch.where(flat, local.new_tensor([0.0, 0.0, 1.0]), local / length.clamp(min=1e-30))
         out[part] = (local * 0.5 + 0.5).to(out.dtype)
+
+    by_rows(len(wanted), encode)
     return out
 
 

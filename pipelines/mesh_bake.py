@@ -26,9 +26,8 @@ from ..kernels.bake import (
     vertex_normals,
 )
 from ..kernels.mesh.closest_point import ClosestPoint
-from ..kernels.patience import patiently
+from ..kernels.patience import Later, patiently
 from ..kernels.tangents import encode_normals, vertex_tangents
-from ..kernels.uv.dilate import nearest_written
 from ..kernels.uv.unwrap import check_surface, check_texture_size, unwrap
 from ..kernels.visibility import ambient_occlusion, project_photo
 from ..scene.cameras import Cameras
@@ -154,21 +153,29 @@ def bake_part(
     def share(start: int, end: int) -> Progress:
         return lambda done, total: tell(start + (end - start) * done // max(total, 1), 1000)
 
-    def waiting(at: int, call: Callable, *given):
-        return patiently(lambda: call(*given), lambda: tell(at, 1000))
+    def beat(at: int) -> Callable[[], None]:
+        return lambda: tell(at, 1000)
+
+    def closest(surface: tuple[Tensor, Tensor], start: int, end: int):
+        index = patiently(lambda: ClosestPoint(*surface, beat(start)), beat(start))
+        return index(points, callback=share(start, end))
 
     texels = find_texels(part.uv, part.faces, size, progress=share(0, 100))
-    nearest = waiting(100, nearest_written, texels.mask)
-    tell(150, 1000)
+    later_nearest = Later(texels.nearest)  # one core can do it while the other begins
+    if not len(texels):
+        later_nearest.result()  # says that nothing is written
     vertices = part.vertices.float()
     points = texels.interpolate(vertices, part.faces)
-    normals = waiting(160, vertex_normals, vertices, part.faces) if part.normals is None else part.normals.float()
-    own_normals = F.normalize(texels.interpolate(normals, part.faces), dim=1, eps=1e-30)
+    normals = part.normals
+    normals = patiently(lambda: vertex_normals(vertices, part.faces), beat(100)) if normals is None else normals.float()
+    later_tangents = Later(lambda: vertex_tangents(vertices, part.faces, part.uv, normals)) if normal_map else None
+    mixed_normals = texels.interpolate(normals, part.faces)
+    own_normals = F.normalize(mixed_normals, dim=1, eps=1e-30)
     wanted, found, values, far = None, None, None, 0
     if isinstance(colors, Part):
         check_surface(colors.vertices, colors.faces)
         own = colors.vertices.float(), colors.faces
-        found = waiting(200, ClosestPoint, *own)(points, callback=share(250, 500))
+        found = closest(own, 200, 500)
         values = surface_attributes(colors, found.face, found.barycentric)
         same = reference is None
         reference = own if same else reference
@@ -177,12 +184,12 @@ def bake_part(
         reference = reference[0].float(), reference[1]
         check_surface(*reference)
         if found is None:
-            found = waiting(500, ClosestPoint, *reference)(points, callback=share(500, 640))
+            found = closest(reference, 500, 640)
         points = found.points
         if normal_map:
             # the reference may be wound at random, as raw decoder meshes are: the mesh says what is outside
             facing = seen_from(texels, found.face, own_normals, reference[1], len(reference[0]))
-            smooth = waiting(640, vertex_normals, *reference, facing)
+            smooth = patiently(lambda: vertex_normals(*reference, facing), beat(640))
             wanted = Texels(texels.index, found.face, found.barycentric, size).interpolate(smooth, reference[1])
     del found
     if values is None:
@@ -199,6 +206,7 @@ def bake_part(
         camera = turn_cameras(photo.camera, "z_up", "y_up")
         color, trust = project_photo(points, own_normals, camera, photo.image, vertices, part.faces)
         values[:, :3].lerp_(color.to(values), (trust * photo.strength)[:, None].to(values))
+    nearest = later_nearest.result(beat(800))
     open_sky = None
     if occlusion:
         open_sky = ambient_occlusion(points, own_normals, *blocks, progress=share(800, 950))[:, None]
@@ -208,9 +216,8 @@ def bake_part(
     image = texture_image(texels, values, nearest)
     normal_texture = tangents = None
     if wanted is not None:
-        tangents = waiting(960, vertex_tangents, vertices, part.faces, part.uv, normals)
-        tangent = texels.interpolate(tangents, part.faces)
-        local = encode_normals(wanted, texels.interpolate(normals, part.faces), tangent)
+        tangents = later_tangents.result(beat(960))
+        local = encode_normals(wanted, mixed_normals, texels.interpolate(tangents, part.faces))
         normal_texture = texture_image(texels, local, nearest)
     tell(1000, 1000)
     material = replace(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..rows import by_rows
 from .relax import flip_edges
-from .topology import Array, Edges, groups, heads
+from .topology import Array, Edges, corners, groups, heads_of
 
 FLAT = 1e-6  # a face whose height is below this part of its longest edge has no area
 PASSES = 10
@@ -18,10 +19,16 @@ PASSES = 10
 
 def degenerate(vertices: Array, faces: Array) -> Array:
     """[F] bool: faces that name a vertex twice, or whose corners lie on a line or in a point."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    twice = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    longest = np.maximum(np.maximum(*(((x - y) ** 2).sum(1) for x, y in ((a, b), (b, c)))), ((c - a) ** 2).sum(1))
-    return (twice <= FLAT * longest) | repeated(faces)
+    found = np.empty(len(faces), bool)
+
+    def look(rows: slice) -> None:
+        a, b, c = corners(vertices, faces[rows])
+        twice = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        longest = np.maximum(np.maximum(*(((x - y) ** 2).sum(1) for x, y in ((a, b), (b, c)))), ((c - a) ** 2).sum(1))
+        found[rows] = (twice <= FLAT * longest) | repeated(faces[rows])
+
+    by_rows(len(faces), look)
+    return found
 
 
 def repeated(faces: Array) -> Array:
@@ -39,17 +46,12 @@ def weld(vertices: Array, faces: Array, tolerance: float, edges: Edges | None = 
     into = equal_rows(vertices)
     same = bool((into == np.arange(len(into))).all())
     for _ in range(PASSES * 10):
-        now = faces if same else into[faces]
+        now = faces if same else into.take(faces)
         now = now if same else now[~repeated(now)]
-        tail, head = now.reshape(-1), heads(now)
-        gap = vertices[tail] - vertices[head]
-        short = np.einsum("ec,ec->e", gap, gap) <= tolerance**2
-        short &= tail != head
-        del gap
-        first, second = tail[short], head[short]
+        first, second = _short_edges(vertices, now, tolerance)
         if not len(first) and tolerance > 0:
             edges = edges if same and edges is not None else Edges.of(now)
-            rim = np.unique(np.concatenate([tail[edges.border], head[edges.border]]))
+            rim = np.unique(np.concatenate([now.reshape(-1)[edges.border], heads_of(now, edges.border)]))
             if len(rim):
                 near = cKDTree(vertices[rim]).query_pairs(tolerance, output_type="ndarray")
                 first, second = rim[near[:, 0]], rim[near[:, 1]]
@@ -57,6 +59,21 @@ def weld(vertices: Array, faces: Array, tolerance: float, edges: Edges | None = 
             break
         into, same = groups(len(vertices), first, second)[into], False
     return into
+
+
+def _short_edges(vertices: Array, faces: Array, tolerance: float) -> tuple[Array, Array]:
+    """The ends of the directed edges not longer than `tolerance`, but of those from a vertex to itself."""
+    short = np.empty(faces.shape, bool)
+
+    def look(rows: slice) -> None:
+        place = vertices.take(faces[rows], axis=0)
+        gap = place - np.roll(place, -1, 1)
+        short[rows] = np.einsum("fkc,fkc->fk", gap, gap) <= tolerance**2
+
+    by_rows(len(faces), look)
+    short = np.flatnonzero(short)
+    first, second = faces.reshape(-1)[short], heads_of(faces, short)
+    return first[first != second], second[first != second]
 
 
 def equal_rows(vertices: Array) -> Array:
@@ -150,10 +167,9 @@ def separate(vertices: Array, faces: Array, edges: Edges | None = None) -> tuple
     affected[edges.ends[edges.crowded]] = True
     first, second = edges.pairs
     cut = edges.conflicts
-    affected[flat[first[cut]]] = affected[heads(faces)[first[cut]]] = True
-    on_border = np.bincount(flat[edges.border], minlength=count) + np.bincount(
-        heads(faces)[edges.border], minlength=count
-    )
+    affected[flat[first[cut]]] = affected[heads_of(faces, first[cut])] = True
+    on_border = np.bincount(flat[edges.border], minlength=count)
+    on_border += np.bincount(heads_of(faces, edges.border), minlength=count)
     affected |= on_border > 2
     if not affected.any():
         return faces, np.zeros(0, np.int64)
@@ -197,7 +213,7 @@ def _around_crowded(vertices: Array, faces: Array, edges: Edges) -> tuple[Array,
     axis = (high - low) / np.maximum(np.linalg.norm(high - low, axis=1, keepdims=True), 1e-300)
     side = np.cross(axis, np.eye(3)[np.abs(axis).argmin(1)])
     up = np.cross(axis, side)
-    reach = vertices[faces[directed // 3, (directed + 2) % 3]] - low[group]
+    reach = vertices[heads_of(faces, _next(directed))] - low[group]
     angle = np.arctan2(*(np.einsum("ec,ec->e", reach, frame[group]) for frame in (up, side)))
     ahead = faces.reshape(-1)[directed] == edges.ends[which, 0][group]
     order = np.lexsort((ahead, angle, group))

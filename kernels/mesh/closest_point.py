@@ -7,6 +7,7 @@ triangle can be nearer, the best of them is the answer. The few points left over
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -14,11 +15,13 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ...scene.errors import InputError
+from ..patience import Later
+from ..rows import by_rows, dot, pick
 from ..surface_sampling import closest_on_triangles
 
-CHUNK = 1 << 16  # points looked up at once
+CHUNK = 1 << 13  # points looked up at once
 PAIRS = 1 << 17  # point-box and point-triangle pairs examined at once
-NEIGHBORS = 16  # proposals of the tree
+NEIGHBORS = 12  # proposals of the tree
 FEW = 64  # triangles up to which all are tried
 LEAF, BRANCH = 4, 8  # triangles in a leaf and children of a box
 SPLITS = 24  # halvings of long triangles at most
@@ -69,28 +72,41 @@ class ClosestPoint:
     """A mesh made ready for many questions; computes on the CPU, answers on the device of the questions.
 
     vertices: [V, 3] float; faces: [F, 3] integers. About 250 bytes for each face. Among triangles whose distances
-    differ by no more than the rounding of float32 coordinates, any may be taken. Raises InputError as `closest_points`
-    does.
+    differ by no more than the rounding of float32 coordinates, any may be taken. beat() is called several times a
+    second meanwhile, and may raise to stop. Raises InputError as `closest_points` does.
     """
 
-    def __init__(self, vertices: Tensor, faces: Tensor) -> None:
+    def __init__(self, vertices: Tensor, faces: Tensor, beat: Callable[[], None] | None = None) -> None:
         _check(vertices, faces)
+        count, tick = len(faces), None if beat is None else lambda done, total: beat()
         vertices, faces = vertices.detach().cpu(), faces.detach().cpu().long()
         low, high = vertices.double().amin(0), vertices.double().amax(0)
         self.middle = (low + high) / 2
         self.low, self.high = low - self.middle, high - self.middle
         self.vertices = vertices.double() - self.middle
         # Triangles that are near each other lie together in memory: in the boxes below, and in the caches.
-        self.order = torch.argsort(morton(self.vertices[faces].mean(1), self.low, self.high))
-        self.faces = faces[self.order]
-        corners = self.vertices[self.faces]
-        self.frames = _frames(corners)
+        key = torch.empty(count, dtype=torch.int64)
+
+        def find_key(rows: slice) -> None:
+            key[rows] = morton(pick(self.vertices, faces[rows]).mean(1), self.low, self.high)
+
+        by_rows(count, find_key, beat=tick)
+        self.order = torch.argsort(key)
+        self.faces = pick(faces, self.order)
         self.slack = float((self.high - self.low).norm()) * 1e-6  # what float32 may be off by
-        self.tree, self.boxes = None, None
-        if len(faces) > FEW:
-            centers, radii, self.owner = _proposals(corners)
+        self.tree, self.boxes, self.lock = None, None, Lock()
+        if count > FEW:
+            centers, radii, self.owner = _proposals(self.vertices, self.faces, tick)
             self.radii, self.reach = radii.float() + self.slack, float(radii.amax()) + self.slack
-            self.tree = cKDTree(centers.numpy(), leafsize=10, balanced_tree=False, compact_nodes=False)
+            tree = Later(lambda: cKDTree(centers.numpy(), balanced_tree=False))
+        self.frames = torch.empty(count, 16)
+
+        def frame(rows: slice) -> None:
+            self.frames[rows] = _frames(pick(self.vertices, self.faces[rows]))
+
+        by_rows(count, frame, beat=tick)
+        if count > FEW:
+            self.tree = tree.result(beat)
 
     def __call__(self, queries: Tensor, *, callback: Callback | None = None) -> Closest:
         """The closest points of `queries` [Q, 3], see `closest_points`."""
@@ -98,19 +114,20 @@ class ClosestPoint:
         points = queries.detach().cpu().double() - self.middle
         face = torch.zeros(len(points), dtype=torch.int64)
         squared, weights, nearest = torch.zeros(len(points)), torch.zeros(len(points), 3), torch.zeros(len(points), 3)
-        done = 0
-        for part in torch.argsort(morton(points, self.low, self.high)).split(CHUNK):
-            at = points[part]
+        order = torch.argsort(morton(points, self.low, self.high))
+
+        def look(rows: slice) -> None:
+            part = order[rows]
+            at = pick(points, part)
             local = self._search(at)
-            corners = self.vertices[self.faces[local]]
+            corners = pick(self.vertices, pick(self.faces, local))
             found = closest_on_triangles(at, corners)
             place = torch.einsum("pk,pkc->pc", found, corners)
             face[part], weights[part] = self.order[local], found.float()
             squared[part] = (place - at).square().sum(1).float()
             nearest[part] = (place + self.middle).float()
-            done += len(part)
-            if callback is not None:
-                callback(done, len(points))
+
+        by_rows(len(points), look, CHUNK, callback)
         return Closest(*(one.to(queries.device) for one in (nearest, face, squared, weights)))
 
     def _search(self, points: Tensor) -> Tensor:
@@ -123,7 +140,7 @@ class ClosestPoint:
             self._try(at, row, torch.arange(len(self.faces)).repeat(len(at)), best, face)
             return face
         known = min(NEIGHBORS, self.tree.n)
-        gap, near = self.tree.query(points.numpy(), k=known, workers=torch.get_num_threads())
+        gap, near = self.tree.query(points.numpy(), k=known)
         gap, near = torch.from_numpy(gap).float(), torch.from_numpy(near)
         for column in range(known):  # a triangle around a center at distance g is nowhere nearer than g - its radius
             bound = gap[:, column] - self.radii[near[:, column]]
@@ -138,7 +155,7 @@ class ClosestPoint:
     def _try(self, at: Tensor, row: Tensor, face: Tensor, best: Tensor, taken: Tensor, once: bool = False) -> None:
         """Puts the nearest of the candidates of each row into `taken`; once: every row occurs once at most."""
         for rows, candidates in zip(row.split(PAIRS), face.split(PAIRS)):
-            gap = _squared_distance(at[rows], self.frames.index_select(0, candidates))
+            gap = _squared_distance(pick(at, rows), pick(self.frames, candidates))
             if once:
                 better = torch.nonzero(gap < best[rows]).squeeze(1)
                 where = rows[better]
@@ -151,8 +168,9 @@ class ClosestPoint:
 
     def _descend(self, at: Tensor, best: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
         """Improves `best` and `face` by whatever triangle lies in a box that is nearer."""
-        if self.boxes is None:
-            self.boxes = box_levels(self.vertices[self.faces].float(), self.slack)
+        with self.lock:
+            if self.boxes is None:
+                self.boxes = box_levels(pick(self.vertices.float(), self.faces), self.slack)
         top = len(self.boxes) - 1
         roots = len(self.boxes[top])
         row = torch.arange(len(at)).repeat_interleave(roots)
@@ -163,7 +181,7 @@ class ClosestPoint:
                 half = len(row) // 2
                 work += [(level, row[half:], box[half:]), (level, row[:half], box[:half])]
                 continue
-            bounds, here = self.boxes[level].index_select(0, box), at[row]
+            bounds, here = pick(self.boxes[level], box), pick(at, row)
             gap = (bounds[:, :3] - here).clamp_(min=0) + (here - bounds[:, 3:]).clamp_(min=0)
             near = torch.nonzero(gap.square_().sum(1) < best[row]).squeeze(1)
             width, end = (BRANCH, len(self.boxes[level - 1])) if level else (LEAF, len(self.faces))
@@ -183,9 +201,11 @@ def morton(points: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """[P] int64 places of points [P, 3] on a curve through the box from low to high [3] that keeps neighbors together,
     20 bits an axis."""
     cell = ((points - low) / (high - low).clamp(min=1e-30)).clamp(0, 1).mul((1 << 20) - 1).long()
-    for shift, mask in ((32, 0x1F00000000FFFF), (16, 0x1F0000FF0000FF), (8, 0x100F00F00F00F00F),
-                        (4, 0x10C30C30C30C30C3), (2, 0x1249249249249249)):  # fmt: skip
-        cell = (cell | (cell << shift)) & mask
+    spread = torch.arange(1 << 10)  # ten bits, two places left free after each
+    for shift, mask in ((16, 0xFF0000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
+        spread = (spread | (spread << shift)) & mask
+    spread = spread.to(cell.device)
+    cell = (pick(spread, cell >> 10) << 30) | pick(spread, cell & 1023)
     return cell[:, 0] | (cell[:, 1] << 1) | (cell[:, 2] << 2)
 
 
@@ -195,20 +215,21 @@ def _frames(corners: Tensor) -> Tensor:
 
     Columns: origin (3), the axes along the edge, up in the plane, and out of it (9), length, x, y, nothing.
     """
-    edges = (corners.roll(-1, 1) - corners).square().sum(-1)
+    edges = _squared_edges(corners)
     turn = (edges.argmax(1)[:, None] + torch.arange(3)) % 3
     a, b, c = corners.gather(1, turn[..., None].expand(-1, -1, 3)).unbind(1)
     length = (b - a).norm(dim=1)
     along = (b - a) / length.clamp(min=1e-300)[:, None]
     along[length == 0] = along.new_tensor([1.0, 0.0, 0.0])
-    x = ((c - a) * along).sum(1)
+    x = dot(c - a, along)
     rise = c - a - x[:, None] * along
     y = rise.norm(dim=1)
     # Without area any direction across the edge will do.
     flat = y <= 1e-9 * length
-    other = torch.nn.functional.one_hot(along.abs().argmin(1), 3).to(along)
-    other = other - (other * along).sum(1, keepdim=True) * along
-    up = torch.where(flat[:, None], other, rise)
+    up = rise
+    if bool(flat.any()):
+        other = torch.nn.functional.one_hot(along.abs().argmin(1), 3).to(along)
+        up = torch.where(flat[:, None], other - dot(other, along)[:, None] * along, rise)
     up = up / up.norm(dim=1, keepdim=True)
     out = torch.linalg.cross(along, up)
     y = torch.where(flat, 0.0, y)
@@ -238,45 +259,72 @@ def _to_segment(x: Tensor, y: Tensor, ex: Tensor, ey: Tensor) -> Tensor:
     return (x - t * ex).square_().add_((y - t * ey).square_())
 
 
-def _proposals(corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _proposals(vertices: Tensor, faces: Tensor, beat: Callback | None) -> tuple[Tensor, Tensor, Tensor]:
     """Balls around the triangles: centers [P, 3], radii [P], and the triangles they are around [P].
 
     Triangles much longer than most are halved until they are not, so that one large triangle does not spoil the bound
     of all.
     """
-    length = (corners - corners.roll(-1, 1)).square().sum(-1).amax(1)
-    limit = float(length[:: max(1, len(length) // 100_000)].quantile(0.95)) * 2
+    count = len(faces)
+    centers, radii, length = vertices.new_empty(count, 3), vertices.new_empty(count), vertices.new_empty(count)
+
+    def surround(rows: slice) -> None:
+        corners = pick(vertices, faces[rows])
+        length[rows] = _squared_edges(corners).amax(1)
+        centers[rows], radii[rows] = _balls(corners)
+
+    by_rows(count, surround, beat=beat)
+    limit = float(length[:: max(1, count // 100_000)].quantile(0.95)) * 2
     while limit > 0:
-        done, owners = [], []
-        parts, who = corners, torch.arange(len(corners))
-        for _ in range(SPLITS):
-            edges = (parts - parts.roll(-1, 1)).square().sum(-1)
+        who = torch.nonzero(length > limit).squeeze(1)
+        if not len(who):
+            break
+        short, parts, done, owners = count - len(who), pick(vertices, pick(faces, who)), [], []
+        for turn in range(SPLITS):
+            edges = _squared_edges(parts)
             long = edges.amax(1) > limit
             if not bool(long.any()):
-                return *_balls(torch.cat([*done, parts])), torch.cat([*owners, who])
-            done.append(parts[~long])
-            owners.append(who[~long])
-            turn = (edges[long].argmax(1)[:, None] + torch.arange(3)) % 3
-            a, b, c = parts[long].gather(1, turn[..., None].expand(-1, -1, 3)).unbind(1)  # the longest edge is a-b
-            middle = (a + b) / 2
-            parts = torch.cat([torch.stack([a, middle, c], 1), torch.stack([middle, b, c], 1)])
-            who = who[long].repeat(2)
-            if sum(map(len, done)) + len(parts) > 2 * len(corners) + 4096:
+                first, kept = _balls(torch.cat([*done, parts])), length <= limit
+                whole = torch.nonzero(kept).squeeze(1)
+                return (torch.cat([centers[kept], first[0]]), torch.cat([radii[kept], first[1]]),
+                        torch.cat([whole, *owners, who]))  # fmt: skip
+            if turn:
+                done.append(parts[~long])
+                owners.append(who[~long])
+            parts, who = torch.cat(_halves(parts[long], edges[long])), who[long].repeat(2)
+            if short + sum(map(len, done)) + len(parts) > 2 * count + 4096:
                 break
         limit *= 4
-    return *_balls(corners), torch.arange(len(corners))
+    return centers, radii, torch.arange(count)
+
+
+def _squared_edges(corners: Tensor) -> Tensor:
+    """[P, 3] squared lengths of the edges from each corner of triangles [P, 3, 3] to the next."""
+    along = corners.roll(-1, 1) - corners
+    return dot(along, along)
+
+
+def _halves(corners: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Triangles [P, 3, 3] cut through the middle of the longest of their `edges` [P, 3], and the corner opposite."""
+    turn = (edges.argmax(1)[:, None] + torch.arange(3)) % 3
+    a, b, c = corners.gather(1, turn[..., None].expand(-1, -1, 3)).unbind(1)
+    middle = (a + b) / 2
+    return torch.stack([a, middle, c], 1), torch.stack([middle, b, c], 1)
 
 
 def _balls(corners: Tensor) -> tuple[Tensor, Tensor]:
     """Centers and radii of the smallest balls around triangles [F, 3, 3], or of slightly larger ones."""
-    edges = (corners.roll(-1, 1) - corners.roll(1, 1)).square().sum(-1)  # opposite to each corner
-    weights = edges * (edges.sum(1, keepdim=True) - 2 * edges)  # of the center of the circumscribed circle
-    obtuse = (weights <= 0).any(1)
-    opposite = torch.nn.functional.one_hot(edges.argmax(1), 3).bool()
-    weights = torch.where(obtuse[:, None], (~opposite).to(weights), weights)
-    weights = weights / weights.sum(1, keepdim=True)
+    edges = _squared_edges(corners).roll(-1, 1)  # opposite to each corner
+    x, y, z = edges.unbind(1)
+    weights = edges * ((x + y + z)[:, None] - 2 * edges)  # of the center of the circumscribed circle
+    obtuse = torch.nonzero((weights <= 0).any(1)).squeeze(1)
+    weights[obtuse] = 1.0
+    weights[obtuse, edges[obtuse].argmax(1)] = 0.0
+    x, y, z = weights.unbind(1)
+    weights = weights / (x + y + z)[:, None]
     centers = torch.einsum("pk,pkc->pc", weights, corners)
-    return centers, (corners - centers[:, None]).square().sum(-1).amax(1).sqrt()
+    reach = corners - centers[:, None]
+    return centers, dot(reach, reach).amax(1).sqrt()
 
 
 def box_levels(corners: Tensor, slack: float) -> list[Tensor]:

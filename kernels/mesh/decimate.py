@@ -13,16 +13,18 @@ import torch
 from scipy.spatial import cKDTree
 
 from ...scene.errors import MissingDependency
+from ..patience import Later
+from ..rows import by_rows
 from ..surface_sampling import closest_on_triangles
 from .clean import mend_flat
 from .relax import flip_edges, guarded, locked_vertices, slide
-from .topology import Array, Edges, areas
+from .topology import Array, Edges, areas, corners
 
 PASSES = 4  # rounds of flips and slides
 EDGE = 0.06  # length of the resulting edges in the units given to the collapses, whose thresholds are absolute
 EAGERNESS = (3, 5, 7, 9)  # of the collapses; the next where one stops too early
 PROPOSALS = 6  # triangles tried for the closest point
-CHUNK = 1 << 16
+CHUNK = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def decimate(
         face, weights = _corners(faces, len(vertices))
         return Decimated(vertices, faces, every, np.ones(len(vertices), bool), face, weights)
     tell(0, steps)
+    surface = Later(lambda: _center_tree(vertices, faces))  # the collapses leave a core idle
     now, thin, survivor = _collapse(vertices, faces, target, keep_border)
     thin, kept = mend_flat(now, thin)
     thin = thin[kept]
@@ -73,14 +76,14 @@ def decimate(
         now = slide(now, thin, locked)
         tell(2 + done, steps)
     if passes:
-        place, face, weights = nearest_on_surface(now, vertices, faces)
+        place, face, weights = nearest_on_surface(now, vertices, faces, surface.result())
         place[locked] = now[locked]
         now = guarded(now, thin, place)
         thin, _ = flip_edges(now, thin)
         thin, kept = mend_flat(now, thin)
         thin = thin[kept]
     else:
-        _, face, weights = nearest_on_surface(now, vertices, faces)
+        _, face, weights = nearest_on_surface(now, vertices, faces, surface.result())
     tell(steps, steps)
     fixed = np.zeros(len(now), bool)
     if keep_border:
@@ -134,29 +137,43 @@ def _collapse(vertices: Array, faces: Array, target: int, keep_border: bool) -> 
     return now, thin, survivor
 
 
-def nearest_on_surface(points: Array, vertices: Array, faces: Array) -> tuple[Array, Array, Array]:
+def _center_tree(vertices: Array, faces: Array) -> cKDTree:
+    """A tree over the middles of the faces."""
+    centers = np.empty(faces.shape)
+
+    def compute(rows: slice) -> None:
+        a, b, c = corners(vertices, faces[rows])
+        centers[rows] = (a + b + c) / 3
+
+    by_rows(len(faces), compute)
+    return cKDTree(centers, leafsize=12, balanced_tree=False, compact_nodes=False)
+
+
+def nearest_on_surface(
+    points: Array, vertices: Array, faces: Array, tree: cKDTree | None = None
+) -> tuple[Array, Array, Array]:
     """Places [P, 3] on a dense surface near points that lie close to it, with face [P] and weights [P, 3].
 
     The best of the triangles with the nearest centers: for a dense mesh the closest point or one next to it, at a
-    fraction of the cost of `closest_point`.
+    fraction of the cost of `closest_point`. tree: over the middles of the faces, where it is at hand.
     """
-    centers = (vertices[faces[:, 0]] + vertices[faces[:, 1]] + vertices[faces[:, 2]]) / 3
-    tree = cKDTree(centers, leafsize=12, balanced_tree=False, compact_nodes=False)
-    del centers
+    tree = tree or _center_tree(vertices, faces)
     known = min(PROPOSALS, len(faces))
     place, face = np.empty_like(points), np.empty(len(points), np.int64)
     weights = np.empty_like(points)
-    for begin in range(0, len(points), CHUNK):
-        part = points[begin : begin + CHUNK]
-        _, near = tree.query(part, k=known, workers=torch.get_num_threads())
-        near = near.reshape(len(part), known)
-        corners = vertices[faces[near]].reshape(-1, 3, 3)
-        share = closest_on_triangles(torch.from_numpy(np.repeat(part, known, 0)), torch.from_numpy(corners)).numpy()
-        found = np.einsum("pk,pkc->pc", share, corners).reshape(len(part), known, 3)
+
+    def look(rows: slice) -> None:
+        part = points[rows]
+        near = tree.query(part, k=known)[1].reshape(len(part), known)
+        shape = vertices.take(faces.take(near.reshape(-1), axis=0), axis=0)
+        share = closest_on_triangles(torch.from_numpy(np.repeat(part, known, 0)), torch.from_numpy(shape)).numpy()
+        found = np.einsum("pk,pkc->pc", share, shape).reshape(len(part), known, 3)
         best = ((found - part[:, None]) ** 2).sum(-1).argmin(1)
         row = np.arange(len(part))
-        place[begin : begin + CHUNK], face[begin : begin + CHUNK] = found[row, best], near[row, best]
-        weights[begin : begin + CHUNK] = share.reshape(len(part), known, 3)[row, best]
+        place[rows], face[rows] = found[row, best], near[row, best]
+        weights[rows] = share.reshape(len(part), known, 3)[row, best]
+
+    by_rows(len(points), look, CHUNK)
     return place, face, weights
 
 

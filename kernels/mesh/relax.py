@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .topology import Array, Edges, cross
+from ..rows import by_rows
+from .topology import Array, Edges, cross, heads_of
 
 SHARP = 0.75  # cosine of the angle between the normals of two faces whose edge is kept in any case
 CREASE = 5.0, 10.0  # degrees from which an edge is kept that is so many times sharper than those around it
@@ -18,14 +19,15 @@ TURN = 0.5  # cosine between the normals of a face before and after a vertex mov
 
 def worst_cosine(vertices: Array, faces: Array) -> Array:
     """[F] cosine of the smallest angle of each face, 1 without area: the lower, the better."""
-    corners = vertices[faces]
-    edge = np.roll(corners, -1, 1) - corners
-    length = np.einsum("fkc,fkc->fk", edge, edge)
-    # the law of cosines, at the corner opposite to the shortest edge
-    shortest = np.min(length, 1)
-    others = np.sort(length, 1)[:, 1:]
-    product = np.sqrt(others[:, 0] * others[:, 1])
-    return np.where(product > 0, (others.sum(1) - shortest) / np.maximum(2 * product, 1e-300), 1.0)
+    out = np.empty(len(faces))
+
+    def compute(rows: slice) -> None:
+        place = vertices.take(faces[rows], axis=0)
+        edge = np.roll(place, -1, 1) - place
+        out[rows] = _worst(*np.einsum("fkc,fkc->kf", edge, edge))
+
+    by_rows(len(faces), compute)
+    return out
 
 
 def flip_edges(
@@ -52,15 +54,12 @@ def flip_edges(
         first, second, f, g, a, b, c, d = (one[flat] for one in (first, second, f, g, a, b, c, d))
     quality = worst_cosine(vertices, faces)
     before = np.maximum(quality[f], quality[g])
-    pa, pb, pc, pd = (vertices[one] for one in (a, b, c, d))
-    after = _pair_cosine(pa, pb, pc, pd)
+    after = _pair_cosine(vertices, a, b, c, d)
     chosen = np.flatnonzero((after < before - GAIN) & (c != d))
     first, second, f, g, a, b, c, d = (one[chosen] for one in (first, second, f, g, a, b, c, d))
     gain = before[chosen] - after[chosen]
-    old = [_unit(np.cross(vertices[b] - vertices[a], vertices[c] - vertices[a])),
-           _unit(np.cross(vertices[a] - vertices[b], vertices[d] - vertices[b]))]  # fmt: skip
-    new = [_unit(np.cross(vertices[a] - vertices[c], vertices[d] - vertices[c])),
-           _unit(np.cross(vertices[b] - vertices[d], vertices[c] - vertices[d]))]  # fmt: skip
+    old, new = ([_unit(cross(vertices, np.stack(one, 1))) for one in two]
+                for two in (((a, b, c), (b, a, d)), ((c, a, d), (d, b, c))))  # fmt: skip
     flat = np.einsum("ec,ec->e", *old) > SHARP
     if only is not None:
         flat |= only[f] | only[g]
@@ -88,20 +87,24 @@ def flip_edges(
     return faces, len(take)
 
 
-def heads_of(faces: Array, directed: Array) -> Array:
-    """The vertices that some directed edges lead to."""
-    return faces[directed // 3, (directed + 1) % 3]
+def _pair_cosine(vertices: Array, *ends: Array) -> Array:
+    """The larger `worst_cosine` of the faces c, a, d and d, b, c, for corners a, b, c, d [E] each."""
+    out = np.empty(len(ends[0]))
 
+    def square(p: Array, q: Array) -> Array:
+        return np.einsum("ec,ec->e", p - q, p - q)
 
-def _pair_cosine(a: Array, b: Array, c: Array, d: Array) -> Array:
-    """The larger `worst_cosine` of the faces c, a, d and d, b, c."""
-    square = lambda p, q: np.einsum("ec,ec->e", p - q, p - q)  # noqa: E731
-    shared = square(c, d)
-    return np.maximum(*(_worst(shared, square(a, c), square(a, d)), _worst(shared, square(b, c), square(b, d))))
+    def compute(rows: slice) -> None:
+        a, b, c, d = (vertices.take(one[rows], axis=0) for one in ends)
+        shared = square(c, d)
+        out[rows] = np.maximum(_worst(shared, square(a, c), square(a, d)), _worst(shared, square(b, c), square(b, d)))
+
+    by_rows(len(out), compute)
+    return out
 
 
 def _worst(x: Array, y: Array, z: Array) -> Array:
-    """`worst_cosine` from the squared lengths of three edges."""
+    """`worst_cosine` from the squared lengths of three edges: the law of cosines, opposite to the shortest edge."""
     low, high = np.minimum(np.minimum(x, y), z), np.maximum(np.maximum(x, y), z)
     middle = x + y + z - low - high
     product = np.sqrt(middle * high)
@@ -150,7 +153,7 @@ def slide(vertices: Array, faces: Array, locked: Array, strength: float = 1.0) -
     normal = cross(vertices, faces)
     area = np.linalg.norm(normal, axis=1)
     weight = np.sqrt(area)  # between equal areas (1) and equal lengths (0): keeps the density of curved places
-    middle = vertices[faces].mean(1) * weight[:, None]
+    middle = vertices.take(faces, axis=0).mean(1) * weight[:, None]
     flat = faces.reshape(-1)
     count = len(vertices)
     total = np.bincount(flat, np.repeat(weight, 3), count)

@@ -24,11 +24,6 @@ def nearest_written(mask: Tensor, backend: str = "auto") -> Tensor:
     return _flood(mask)
 
 
-def fill_gutter(image: Tensor, nearest: Tensor) -> Tensor:
-    """`image` [H, W, C] where every texel shows the one that `nearest_written` names."""
-    return image.reshape(-1, image.shape[-1])[nearest.flatten()].view(image.shape)
-
-
 def _exact(mask: Tensor) -> Tensor:
     from scipy.ndimage import distance_transform_edt
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sightline.kernels.uv.dilate import fill_gutter, nearest_written
+from sightline.kernels.uv.dilate import nearest_written
 from sightline.scene.errors import InputError
 
 
@@ -21,10 +21,7 @@ def test_every_texel_gets_the_nearest(backend, share):
     assert wrong.float().mean() <= (0 if backend == "exact" else 0.005)
     assert (gap.double().sqrt() - gaps.amin(-1).double().sqrt()).max() < 1.0
     assert mask.flatten()[found.flatten()].all()
-    image = torch.rand(37, 52, 3, generator=g)
-    filled = fill_gutter(image, found)
-    assert torch.equal(filled[mask], image[mask])
-    assert torch.equal(filled[0, 0], image.view(-1, 3)[found[0, 0]])
+    assert torch.equal(found[mask], torch.nonzero(mask.flatten()).squeeze(1))
 
 
 def test_nothing_written():
