@@ -9,7 +9,7 @@ from ..models.seethrough3d.schedule import BASE_SHIFT, GUIDANCE, MAX_SHIFT, STEP
 from ..models.seethrough3d.tokens import CONDITION_SIZE, Condition, condition_pixels, mask_cells
 from ..scene.errors import InputError
 from . import host
-from .host import flux, io
+from .host import flux, io, layout_types
 
 CATEGORY = f"{host.CATEGORY}/SeeThrough3D"
 LORA_FOLDER = "loras"  # core's
@@ -120,7 +120,7 @@ class OcclusionConditioning(io.ComfyNode):
                     "draw_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, advanced=True,
                     tooltip="Of the draw, the same as the sampler's noise seed; only used with `as released`.",
                 ),
-                flux.PromptPartsType.Input(
+                layout_types.PromptPartsType.Input(
                     "prompt", optional=True, tooltip="The words of a layout, from the 3D Layout Editor."
                 ),
                 io.Latent.Input(

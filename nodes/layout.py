@@ -11,7 +11,7 @@ from ..scene.document.camera_formats import camera_to_load3d
 from ..scene.document.convert import WRITABLE, read_scene_file, write_scene_bytes
 from ..scene.document.examples import load_example
 from . import host
-from .host import flux, io, scene_files
+from .host import io, layout_types, scene_files
 
 CATEGORY = f"{host.CATEGORY}/Layout"
 DEFAULT = scene_files.EXAMPLE + "backyard"
@@ -28,19 +28,17 @@ class LoadScene(io.ComfyNode):
             display_name="Load Scene",
             category=CATEGORY,
             description="Read a scene of boxes and words: our .json, SeeThrough3D's .pkl (nothing in it is run), boxes "
-                        "around the meshes of a .glb, a .csv table, or one of the five published examples.",
+                        "around the meshes of a .glb, a .csv table, or one of the bundled examples.",
             search_aliases=["import scene", "load layout", "open layout", "seethrough3d pkl", "scene json"],
             inputs=[
                 io.Combo.Input(
                     "file", options=scene_files.scene_names(), default=DEFAULT,
-                    tooltip="A published example, or a .json, .pkl, .glb, .gltf or .csv file in the input folder or in "
+                    tooltip="A bundled example, or a .json, .pkl, .glb, .gltf or .csv file in the input folder or in "
                             "its folder scenes.",
                 ),
             ],
             outputs=[
-                scene_files.SceneType.Output(
-                    id="scene", display_name="scene", tooltip="The scene: boxes, words, cameras."
-                ),
+                layout_types.scene_output(),
                 io.String.Output(id="text", display_name="text", tooltip="The same scene as JSON text."),
             ],
         )  # fmt: skip
@@ -82,7 +80,7 @@ class SaveScene(io.ComfyNode):
             search_aliases=["export scene", "save layout", "scene to glb", "scene to pickle", "scene json"],
             is_output_node=True,
             inputs=[
-                scene_files.SceneType.Input("scene", tooltip="The scene to write."),
+                layout_types.SceneType.Input("scene", tooltip="The scene to write."),
                 io.String.Input(
                     "filename_prefix", default="scenes/scene",
                     tooltip="Name of the file, with a folder inside the output folder before it if you like; a number "
@@ -125,7 +123,7 @@ class OcclusionControlRender(io.ComfyNode):
                         "the same picture as Blender's Cycles gives, in seconds.",
             search_aliases=["oscr", "seethrough3d render", "box render", "layout render", "amodal mask", "depth"],
             inputs=[
-                scene_files.SceneType.Input("scene", tooltip="The scene, from the 3D Layout Editor or Load Scene."),
+                layout_types.SceneType.Input("scene", tooltip="The scene, from the 3D Layout Editor or Load Scene."),
                 io.Int.Input(
                     "size", default=LONGEST, min=256, max=4096, step=16,
                     tooltip="Pixels of the longer side; the proportions are those of the scene's picture. The "
@@ -142,20 +140,7 @@ class OcclusionControlRender(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(
-                    id="control_image", display_name="control_image",
-                    tooltip="What the image model is shown. For Occlusion-Aware FLUX Conditioning.",
-                ),
-                io.Mask.Output(
-                    id="masks", display_name="masks",
-                    tooltip="One mask for each object of the prompt, in its order: the whole outline of its box, "
-                            "hidden parts included.",
-                ),
-                flux.PromptPartsType.Output(
-                    id="prompt", display_name="prompt",
-                    tooltip="The words: which part of the prompt belongs to which mask. For Occlusion-Aware FLUX "
-                            "Conditioning.",
-                ),
+                *layout_types.picture_outputs("What the image model is shown. For Occlusion-Aware FLUX Conditioning."),
                 io.Mask.Output(
                     id="visibility", display_name="visibility",
                     tooltip="One mask for each object in the picture, in the scene's order: where its box is in "
@@ -166,12 +151,7 @@ class OcclusionControlRender(io.ComfyNode):
                     tooltip="Distance along the view axis, in scene units, of the nearest box or the floor; 0 where "
                             "there is nothing.",
                 ),
-                io.Load3DCamera.Output(
-                    id="camera", display_name="camera", tooltip="The active camera, for 3D nodes and viewers."
-                ),
-                io.String.Output(
-                    id="text", display_name="text", tooltip="All descriptions and the background as one plain prompt."
-                ),
+                *layout_types.camera_outputs(),
             ],
             has_intermediate_output=True,
         )  # fmt: skip

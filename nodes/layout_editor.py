@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import host
-from .host import io
+from .host import io, layout_types
 from .host import routes as layout
 
 
@@ -26,36 +26,21 @@ class LayoutEditor(io.ComfyNode):
                     "scene", default="", socketless=True,
                     tooltip="The scene as text; the editor below writes it. Empty is a new scene.",
                 ),
-                layout.SceneType.Input(
+                layout_types.SceneType.Input(
                     "scene_in", optional=True,
-                    tooltip="A scene from elsewhere (Load Scene, a converter). While it is connected it is used "
-                            "instead of the one drawn here.",
+                    tooltip="A scene from elsewhere (Load Scene, a converter). It is used instead of the one drawn "
+                            "here, or, with ⋯ → Build on the connected scene, what is drawn here is added to it.",
+                ),
+                io.Image.Input(
+                    "backdrop", optional=True,
+                    tooltip="A picture shown behind the boxes while you look through the camera, to trace it, and in "
+                            "Compare. It changes no output.",
                 ),
             ],
             outputs=[
-                layout.SceneType.Output(
-                    id="scene_out", display_name="scene", tooltip="The scene: boxes, words, cameras."
-                ),
-                io.Image.Output(
-                    id="control_image", display_name="control_image",
-                    tooltip="What the image model is shown: translucent boxes with coloured edges on a dark floor.",
-                ),
-                io.Mask.Output(
-                    id="masks", display_name="masks",
-                    tooltip="One mask for each object of the prompt, in its order: the whole outline of its box, "
-                            "hidden parts included.",
-                ),
-                layout.PromptPartsType.Output(
-                    id="prompt", display_name="prompt",
-                    tooltip="The words: which part of the prompt belongs to which mask. For Occlusion-Aware FLUX "
-                            "Conditioning.",
-                ),
-                io.Load3DCamera.Output(
-                    id="camera", display_name="camera", tooltip="The active camera, for 3D nodes and viewers."
-                ),
-                io.String.Output(
-                    id="text", display_name="text", tooltip="All descriptions and the background as one plain prompt."
-                ),
+                layout_types.scene_output("scene_out"),
+                *layout_types.picture_outputs(),
+                *layout_types.camera_outputs(),
             ],
             has_intermediate_output=True,
         )  # fmt: skip
@@ -71,9 +56,9 @@ class LayoutEditor(io.ComfyNode):
 
     @classmethod
     @host.one_sentence
-    def execute(cls, scene, scene_in=None) -> io.NodeOutput:
-        made = layout.pictures(layout.read_scene(scene) if scene_in is None else scene_in)
+    def execute(cls, scene, scene_in=None, backdrop=None) -> io.NodeOutput:
+        made = layout.pictures(layout.joined(scene, scene_in))
         return io.NodeOutput(
             made.document, made.image, made.masks, made.prompt, made.camera, made.prompt.text,
-            ui=host.show_images(made.image),
+            ui=layout.editor_pictures(made.image, scene_in, backdrop),
         )  # fmt: skip

@@ -15,7 +15,7 @@ from ..models.relaxflow.visibility_preview import mask_picture
 from ..scene.cameras import look_at
 from ..scene.errors import InputError
 from . import host
-from .host import io, scene_files
+from .host import io, layout_types
 
 CATEGORY = f"{host.CATEGORY}/RelaxFlow"
 CUSTOM = "custom"
@@ -186,7 +186,7 @@ class VisibilityMaskNode(io.ComfyNode):
                     tooltip="Which box of `scene` is the object: its name, words or number. Empty: the one marked for "
                             "3D generation, or the only one.",
                 ),
-                scene_files.SceneType.Input(
+                layout_types.SceneType.Input(
                     "scene", optional=True,
                     tooltip="The known layout: camera, the box of the object and the boxes before it, instead of `fov` "
                             "and `cameras`.",

@@ -56,8 +56,21 @@ function hostOf(node, widget, words) {
     getSetting: (id) => app.extensionManager?.setting?.get?.(id),
     setSetting: (id, value) => app.extensionManager?.setting?.set?.(id, value),
     toast: (detail) => app.extensionManager?.toast?.add?.({ severity: "info", summary: "Sightline", detail, life: 6e3 }),
-    graphScale: () => app.canvas?.ds?.scale ?? 1
+    graphScale: () => app.canvas?.ds?.scale ?? 1,
+    linkedPicture: () => pictureOf(origin(node, "backdrop")),
+    sceneLinked: () => origin(node, "scene_in") !== null
   };
+}
+var view = (file) => api.apiURL(`/view?${new URLSearchParams({ filename: file.filename, subfolder: file.subfolder ?? "", type: file.type ?? "output" })}`);
+function origin(node, name) {
+  const slot = node.inputs?.findIndex((i) => i.name === name) ?? -1;
+  return slot < 0 || node.inputs[slot].link == null ? null : node.getInputNode?.(slot) ?? {};
+}
+function pictureOf(node) {
+  if (node?.imgs?.[0]?.src) return node.imgs[0].src;
+  const chosen = node?.widgets?.find((w) => w.name === "image")?.value;
+  const parts = typeof chosen === "string" && /^(?:(.*)\/)?([^/]+?)(?: \[(\w+)\])?$/.exec(chosen);
+  return parts ? view({ filename: parts[2], subfolder: parts[1] ?? "", type: parts[3] ?? "input" }) : null;
 }
 function attach(node) {
   const widget = node.widgets?.find((w) => w.name === "scene");
@@ -97,8 +110,15 @@ function attach(node) {
     const { root, editor } = createEditor(hostOf(node, widget, words));
     state.editor = editor;
     holder.replaceChildren(root);
+    editor?.links();
   };
   void start();
+  const connections = node.onConnectionsChange;
+  node.onConnectionsChange = function(...all) {
+    const result = connections?.apply(this, all);
+    setTimeout(() => state.editor?.links());
+    return result;
+  };
   const before = node.onRemoved;
   node.onRemoved = function(...all) {
     state.alive = false;
@@ -137,20 +157,33 @@ app.registerExtension({
       type: "combo",
       defaultValue: "grs",
       options: [{ value: "grs", text: "Blender (G R S)" }, { value: "wer", text: "three.js (W E R)" }]
-    }
+    },
+    { id: "Sightline.LayoutEditor.Presets", name: "Own presets", type: "hidden", defaultValue: [] },
+    { id: "Sightline.LayoutEditor.Tips", name: "Tips shown", type: "hidden", defaultValue: 0 }
   ],
   nodeCreated(node) {
     if (node.comfyClass === NODE) attach(node);
   },
   setup() {
     api.addEventListener("executed", ({ detail }) => {
-      const images = detail?.output?.images;
-      if (!images?.length) return;
-      const image = images[images.length - 1];
-      const url = api.apiURL(`/view?${new URLSearchParams({ filename: image.filename, subfolder: image.subfolder ?? "", type: image.type ?? "output" })}`);
+      const output = detail?.output ?? {};
       const from = String(detail.display_node ?? detail.node).split(":").pop();
-      for (const [node, state] of editors) if (String(node.id) !== from) state.editor?.generated(url);
+      const image = output.images?.[output.images.length - 1];
+      for (const [node, state] of editors) {
+        if (String(node.id) !== from) image && state.editor?.generated(view(image));
+        else state.editor?.linked(output.sightline_backdrop ? view(output.sightline_backdrop[0]) : null, output.sightline_scene_in?.[0] ?? null);
+      }
     });
+    const { canvas } = app;
+    const drawn = canvas.onDrawForeground;
+    let scale = 0;
+    canvas.onDrawForeground = function(...all) {
+      if (canvas.ds.scale !== scale) {
+        scale = canvas.ds.scale;
+        requestAnimationFrame(() => editors.forEach((state) => state.editor?.fit()));
+      }
+      return drawn?.apply(this, all);
+    };
   }
 });
 if (TEST)

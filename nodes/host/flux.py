@@ -22,7 +22,6 @@ from ...models.seethrough3d.lora import Adapter, adapters, load_lora
 from ...models.seethrough3d.prompt import TEXT_TOKENS, Encode
 from ...models.seethrough3d.tokens import VAE_SCALE, VAE_SHIFT, Condition, condition_ids, pack, text_links
 from ...scene.errors import InputError
-from .base import io
 from .devices import LoadedModel
 from .flux_layers import CoreDouble, CoreSingle, flux_shape, narrow
 
@@ -33,8 +32,6 @@ UNREAD = (
     "The conditioning holds a layout, and the model has no occlusion LoRA, which alone can read it; connect "
     "Occlusion LoRA Loader between the model and the sampler or guider."
 )
-
-PromptPartsType = io.Custom("SIGHTLINE_PROMPT")
 
 
 # --- text encoders ---------------------------------------------------------------------------------------------------

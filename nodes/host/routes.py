@@ -33,12 +33,10 @@ from ...scene.document import (
 from ...scene.document.camera_formats import camera_to_load3d
 from ...scene.document.convert import read_scene_bytes
 from ...scene.document.geometry import canonical
+from ...scene.document.merge import built_on, is_built_on
 from ...scene.document.model import MAX_TEXT
 from ...scene.errors import InputError
-from .base import io
-
-SceneType = io.Custom("SIGHTLINE_SCENE")
-PromptPartsType = io.Custom("SIGHTLINE_PROMPT")
+from .base import ui
 
 MAX_FILE = 64 * 1024 * 1024
 SECONDS = 60.0  # a preview that takes longer is given up
@@ -61,6 +59,27 @@ def read_scene(text: str) -> Document:
     if not text.strip():
         raise InputError(EMPTY)
     return parse_document(text)
+
+
+def joined(text: str, linked: Document | None) -> Document:
+    """The scene of a run: the text's, the connected one in its place, or the text's built on the connected one."""
+    if linked is None:
+        return read_scene(text)
+    try:
+        own = read_scene(text)
+    except InputError:
+        return linked
+    return built_on(linked, own) if is_built_on(own) else linked
+
+
+def editor_pictures(control: Tensor, linked: Document | None, backdrop: Tensor | None) -> dict:
+    """UI of the editor's node: the control picture, and for the editor what is connected to it."""
+    shown = dict(ui.PreviewImage(control).as_dict())
+    if linked is not None:
+        shown["sightline_scene_in"] = [document_to_text(linked)]
+    if backdrop is not None:
+        shown["sightline_backdrop"] = ui.PreviewImage(backdrop[:1]).as_dict()["images"]
+    return shown
 
 
 def scene_fingerprint(text: str | None) -> str:

@@ -9,10 +9,8 @@ import folder_paths
 from ...scene.document.convert import READABLE
 from ...scene.document.examples import EXAMPLES
 from ...scene.errors import InputError
-from .base import io
 from .folders import file_state
 
-SceneType = io.Custom("SIGHTLINE_SCENE")
 EXAMPLE = "example: "
 
 

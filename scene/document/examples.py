@@ -1,4 +1,4 @@
-"""The five published layouts of SeeThrough3D as scene documents: positions, sizes and words are the authors'."""
+"""Example scenes: the five published layouts of SeeThrough3D (positions, sizes, words: the authors'), and ours."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from .problems import refuse
 from .text import parse_document
 
 FOLDER = Path(__file__).parent / "examples"
-EXAMPLES = {
+PUBLISHED = {
     "backyard": "example0",
     "dining-table": "example1",
     "mars": "example2",
     "desk": "example3",
     "verandah": "example4",
 }  # name -> the reference's file
+OWN = (
+    "still-life", "street", "crowd", "kitchen", "museum", "living-room", "savannah", "garage", "stage", "picnic",
+)  # fmt: skip
+EXAMPLES = (*PUBLISHED, *OWN)
 
 
 def load_example(name: str) -> Document:

@@ -67,41 +67,51 @@ def editor(chromium, server):
 
 @pytest.fixture(scope="session")
 def layout_pages(chromium, server):
-    """Pages with the 3D layout editor, opened once each: call it with True for Nodes 2.0."""
+    """Pages with the 3D layout editor, opened once each, by name (`PAGES`)."""
     from contextlib import ExitStack
 
-    from layout_page import opened
+    from layout_page import PAGES, opened
 
     pages = {}
     with ExitStack() as stack:
 
-        def page(nodes2: bool):
-            if nodes2 not in pages:
-                pages[nodes2] = stack.enter_context(opened(chromium, server, nodes2=nodes2))
-            return pages[nodes2]
+        def page(name: str):
+            if name not in pages:
+                pages[name] = stack.enter_context(opened(chromium, server, **PAGES[name]))
+            return pages[name]
 
         yield page
 
 
-@pytest.fixture
-def classic(layout_pages):
-    """The layout editor with classic nodes; the test fails on errors of the page that name our files."""
-    page = layout_pages(False)
-    page.errors.clear()
-    yield page
-    assert not page.errors, "\n".join(page.errors)
+def _layout_page(name: str, about: str):
+    def page(layout_pages):
+        found = layout_pages(name)
+        found.errors.clear()
+        yield found
+        assert not found.errors, "\n".join(found.errors)
+
+    page.__doc__ = about
+    return pytest.fixture(page, name=name)
 
 
-@pytest.fixture
-def nodes2(layout_pages):
-    """The same in Nodes 2.0."""
-    page = layout_pages(True)
-    page.errors.clear()
-    yield page
-    assert not page.errors, "\n".join(page.errors)
+classic = _layout_page("classic", "The layout editor with classic nodes; the test fails on errors that name our files.")
+nodes2 = _layout_page("nodes2", "The same in Nodes 2.0.")
+simple = _layout_page("simple", "The same with classic nodes and without WebGL.")
 
 
 @pytest.fixture(params=["classic", "nodes2"])
 def both(request):
     """One after the other."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["classic", "simple"])
+def drawn(request):
+    """With and without WebGL."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["classic", "nodes2", "simple"])
+def every(request):
+    """All three."""
     return request.getfixturevalue(request.param)

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NODE = "SightlineLayoutEditor"
 PACK = "ComfyUI-Sightline"
+TIPS = "Sightline.LayoutEditor.Tips"
 NUMBER = itertools.count(1)
 READY = f"""() => Boolean(
     window.app?.graph?.nodes.length && app.extensionManager?.setting && LiteGraph.registered_node_types.{NODE}
@@ -20,7 +21,25 @@ ADD = """([type, text, pos]) => {
     if (text) node.widgets.find((w) => w.name === "scene").value = text;
     return node.id;
 }"""
+NO_WEBGL = """
+const get = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+    return String(kind).startsWith("webgl") ? null : get.call(this, kind, ...rest);
+};"""
+PAGES = {"classic": {}, "nodes2": {"nodes2": True}, "simple": {"script": NO_WEBGL}}
 EDITOR = "const e = __sightline.editor(id);"
+PIXELS = (
+    "const d = e.view.base.getContext('2d').getImageData(0, 0, e.view.base.width, e.view.base.height).data;"
+    "let h = 0; for (let i = 0; i < d.length; i += 4) h = (h * 31 + d[i] * 7 + d[i + 1] * 3 + d[i + 2]) % 1000003;"
+    "return h"
+)
+DROP = """
+const t = new DataTransfer();
+t.items.add(new File([Uint8Array.from(a.data)], a.name, { type: a.type }));
+const on = a.on ? e.root.querySelector(a.on) : e.view.root;
+for (const kind of ["dragover", "drop"])
+    on.dispatchEvent(new DragEvent(kind, { dataTransfer: t, bubbles: true, cancelable: true, clientX: 1, clientY: 1 }));
+"""
 
 
 def box(name, position=(0, 0, 0), size=(1, 1, 1), yaw=0, **more):
@@ -187,16 +206,29 @@ class LayoutPage:
             "async ([name, a]) => (await __sightline.load()).hooks[name](...a)", [name, list(arguments)]
         )
 
+    def setting(self, name, value):
+        """Change one of the host's settings in the open page."""
+        self.page.evaluate("([k, v]) => app.extensionManager.setting.set(k, v)", [name, value])
+        self.settle()
+
+    def pixels(self):
+        """A number that stands for the picture in the viewport."""
+        return self.ed(PIXELS)
+
+    def drop(self, name, data: bytes, kind="", on=None):
+        """Drop a file on the viewport, or on an element of the editor."""
+        self.ed(DROP, {"name": name, "data": list(data), "type": kind, "on": on})
+
     def counters(self):
         return self.page.evaluate("async () => ({ ...(await __sightline.load()).hooks.counters })")
 
 
 @contextmanager
-def opened(chromium, server, nodes2=False, locale="en", theme="dark", touch=False, script=None):
-    """A page with the test hooks on; its errors are collected."""
+def opened(chromium, server, nodes2=False, locale="en", theme="dark", script=None, tips=3):
+    """A page with the test hooks on; no error of it may name our files. `tips`: how many were seen before."""
     settings = {"Comfy.VueNodes.Enabled": nodes2, "Comfy.Locale": locale, "Comfy.TutorialCompleted": True}
-    server.post("/settings", settings | {"Comfy.Minimap.Visible": False, "Comfy.ColorPalette": theme})
-    page = chromium.new_page(viewport={"width": 1500, "height": 900}, has_touch=touch)
+    server.post("/settings", settings | {"Comfy.Minimap.Visible": False, "Comfy.ColorPalette": theme, TIPS: tips})
+    page = chromium.new_page(viewport={"width": 1500, "height": 900})
     page.set_default_timeout(60_000)
     if script:
         page.add_init_script(script)
@@ -205,9 +237,11 @@ def opened(chromium, server, nodes2=False, locale="en", theme="dark", touch=Fals
     page.on("request", lambda request: requests.append(request.url))
     page.on(
         "console",
-        lambda said: said.type == "error"
-        and PACK in f"{said.text} {said.location.get('url')}"
-        and errors.append(f"{said.text} ({said.location.get('url')})"),
+        lambda said: (
+            said.type == "error"
+            and PACK in f"{said.text} {said.location.get('url')}"
+            and errors.append(f"{said.text} ({said.location.get('url')})")
+        ),
     )
     try:
         page.goto(f"{server.url}/?sightline_test=1")
@@ -215,5 +249,6 @@ def opened(chromium, server, nodes2=False, locale="en", theme="dark", touch=Fals
         found = LayoutPage(page, errors)
         found.requests, found.address = requests, f"{server.url}/?sightline_test=1"
         yield found
+        assert not errors, "\n".join(errors)
     finally:
         page.close()

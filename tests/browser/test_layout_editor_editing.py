@@ -8,43 +8,38 @@ from layout_page import ROOT, box, scene
 
 CHAIR = box("chair", (0, 0, 0), (1, 1, 1))
 TABLE = box("table", (-2, 1.2, 0), (1, 2, 0.8))
+OWN = "Sightline.LayoutEditor.Presets"
 PRESETS = json.loads((ROOT / "scene" / "document" / "presets.json").read_text("utf-8"))["presets"]
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.8, 1.5])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_d27_an_arrow_moves_along_its_axis_only(classic, axis, scale):
-    page = classic.fresh(scene(CHAIR), scale=scale, pos=(20, 40) if scale > 1 else (80, 60))
-    page.select("chair")
-    before = page.commits()
-    start = page.grip(f"move-{'xyz'[axis]}")
-    toward = page.middle()
-    page.drag(start, [a + (a - b) * 0.5 for a, b in zip(start, toward)])
-    position = page.object()["position"]
-    assert abs(position[axis]) > 0.1
-    assert [v for i, v in enumerate(position) if i != axis] == [0, 0]
-    assert page.commits() == before + 1
-
-
-def test_d27_the_arrow_moves_in_nodes2_and_the_node_stays(nodes2):
-    page = nodes2.fresh(scene(CHAIR))
+@pytest.mark.parametrize("scale", [0.5, 0.8, 1, 1.5])
+def test_d27_an_arrow_moves_along_its_axis_only_and_the_node_stays(every, scale):
+    page = every.fresh(scene(CHAIR), scale=scale, pos=(20, 40) if scale > 1 else (80, 60))
     page.select("chair")
     place = page.page.evaluate("(id) => [...app.graph.getNodeById(id).pos]", page.id)
-    page.by(page.grip("move-y"), 50, 0)
-    position = page.object()["position"]
-    assert position[1] > 0.1 and position[0] == position[2] == 0
+    for axis in range(3):
+        before, old = page.commits(), [0, 0, 0]
+        start = page.grip(f"move-{'xyz'[axis]}")
+        toward = page.middle()
+        page.drag(start, [a + (a - b) * 0.4 for a, b in zip(start, toward)])
+        position = page.object()["position"]
+        assert abs(position[axis] - old[axis]) > 0.1
+        assert [v for i, v in enumerate(position) if i != axis] == [v for i, v in enumerate(old) if i != axis]
+        assert page.commits() == before + 1
+        page.ed("e.store.undo()")
+        page.settle()
     assert page.page.evaluate("(id) => [...app.graph.getNodeById(id).pos]", page.id) == place
 
 
-def test_d28_dragging_a_box_moves_it_on_the_floor(both):
-    page = both.fresh(scene(CHAIR))
+def test_d28_dragging_a_box_moves_it_on_the_floor(every):
+    page = every.fresh(scene(CHAIR))
     page.by(page.middle(), 60, 20)
     x, y, z = page.object()["position"]
     assert z == 0 and math.hypot(x, y) > 0.3
 
 
-def test_d29_the_ring_turns_about_the_vertical_and_ctrl_snaps(classic):
-    page = classic.fresh(scene(CHAIR | {"yaw_deg": 3}))
+def test_d29_the_ring_turns_about_the_vertical_and_ctrl_snaps(drawn):
+    page = drawn.fresh(scene(CHAIR | {"yaw_deg": 3}))
     page.select("chair")
     page.ed("e.store.set({ tool: 'turn' })")
     page.by(page.grip("turn"), 60, -30)
@@ -55,8 +50,8 @@ def test_d29_the_ring_turns_about_the_vertical_and_ctrl_snaps(classic):
     assert page.object()["yaw_deg"] % 15 == 0
 
 
-def test_d30_a_scale_handle_changes_one_extent_and_the_bottom_stays(classic):
-    page = classic.fresh(scene(CHAIR))
+def test_d30_a_scale_handle_changes_one_extent_and_the_bottom_stays(drawn):
+    page = drawn.fresh(scene(CHAIR))
     page.select("chair")
     page.ed("e.store.set({ tool: 'scale' })")
     page.by(page.grip("scale+z"), 0, -40)
@@ -70,8 +65,8 @@ def test_d30_a_scale_handle_changes_one_extent_and_the_bottom_stays(classic):
     assert centred["size"][1] > wide["size"][1] and centred["position"] == wide["position"]
 
 
-def test_d31_typed_moves_are_exact_and_esc_restores(classic):
-    page = classic.fresh(scene(CHAIR))
+def test_d31_typed_moves_are_exact_and_esc_restores(drawn):
+    page = drawn.fresh(scene(CHAIR))
     page.select("chair")
     page.press("g", "x", "1", ".", "5", "Enter")
     assert page.object()["position"] == [1.5, 0, 0]
@@ -84,16 +79,50 @@ def test_d31_typed_moves_are_exact_and_esc_restores(classic):
     assert page.object()["size"] == [2, 2, 2]
 
 
-def test_d32_the_grid_snaps_exactly(classic):
-    page = classic.fresh(scene(CHAIR, box("crate", (0, 2.5, 0), (1, 1, 1))))
+def along(page, axis, distance):
+    """Drag the selected box by its arrow so that it would move by this much, with Ctrl; what it snapped to."""
+    page.grip(f"move-{'xyz'[axis]}")  # the arrow is there
+    *middle, reach = page.ed(
+        "const o = e.store.primary, c = e.view.camera(), p = [...o.position]; p[2] += o.size[2] / 2;"
+        "const depth = p.reduce((s, v, i) => s + (v - c.position[i]) * c.forward[i], 0);"
+        "return [...p, (75 * depth) / c.focal]"
+    )
+    at = lambda by: page.point(*[v + (by if i == axis else 0) for i, v in enumerate(middle)])  # noqa: E731
+    page.mouse.move(*at(reach))
+    page.keys.down("Control")
+    page.mouse.down()
+    page.mouse.move(*at(reach + distance), steps=6)
+    guides = page.ed("return e.view.transform.guides.map((g) => [g.axis, g.with])")
+    page.mouse.up()
+    page.keys.up("Control")
+    page.settle()
+    return guides
+
+
+def test_d32_the_grid_snaps_exactly(drawn):
+    page = drawn.fresh(scene(CHAIR))
     page.select("chair")
-    page.by(page.grip("move-x"), -25, 30, hold=["Control"])
-    x = page.object()["position"][0]
-    assert x != 0 and x == round(x, 1)
+    assert along(page, 1, 0.83) == []
+    assert page.object()["position"] == [0, 0.8, 0]
+    page.ed("e.store.set({ grid: 0.25 })")
+    along(page, 1, 0.4)
+    assert page.object()["position"] == [0, 1.25, 0]
 
 
-def test_d33_number_fields_take_sums_commas_scrubbing_and_say_the_range(classic):
-    page = classic.fresh(scene(CHAIR))
+def test_d32_faces_and_centres_of_other_boxes_snap_exactly(drawn):
+    page = drawn.fresh(scene(CHAIR, box("crate", (0.37, 2.53, 0), (1, 1, 1))))
+    page.select("chair")
+    assert along(page, 1, 1.5) == [[1, "crate"]]
+    assert page.object()["position"] == [0, 1.53, 0]  # face to face, off the grid
+    assert [0, "crate"] in along(page, 0, 0.39)
+    assert page.object()["position"] == [0.37, 1.53, 0]  # centre to centre
+    page.nudge(2, 0.7)
+    page.press("End")
+    assert page.object()["position"] == [0.37, 1.53, 0]  # dropped
+
+
+def test_d33_number_fields_take_sums_commas_scrubbing_and_say_the_range(drawn):
+    page = drawn.fresh(scene(CHAIR))
     page.select("chair")
     x = page.page.get_by_label("X", exact=True)
     x.fill("2*1.5 - 1")
@@ -115,12 +144,14 @@ def test_d33_number_fields_take_sums_commas_scrubbing_and_say_the_range(classic)
     assert page.commits() == commits + 1
 
 
-def test_d34_adding_by_search_preset_and_free_words(classic):
-    page = classic.fresh(scene(CHAIR))
+def test_d34_adding_by_search_preset_and_free_words(drawn):
+    page = drawn.fresh(scene(CHAIR))
     page.press("Shift+A")
     search = page.page.get_by_label("Search, or type what it is…").first
     search.fill("off")
-    page.locate(".se-choice", ).get_by_text("office chair", exact=True).click()
+    page.locate(
+        ".se-choice",
+    ).get_by_text("office chair", exact=True).click()
     page.press("Shift+A")
     page.keys.type("a blue neon robotic dog")
     page.keys.press("Enter")
@@ -134,8 +165,8 @@ def test_d34_adding_by_search_preset_and_free_words(classic):
     assert page.ed("return e.store.session.selection") == [objects[2]["id"]]
 
 
-def test_d35_every_command_is_one_step(classic):
-    page = classic.fresh(scene(CHAIR, TABLE))
+def test_d35_every_command_is_one_step(drawn):
+    page = drawn.fresh(scene(CHAIR, TABLE))
     steps = page.ed("return e.store.history.length")
 
     def one_step(expected):
@@ -174,16 +205,16 @@ def test_d35_every_command_is_one_step(classic):
     assert page.ed("return e.store.history.length") == steps
 
 
-def test_d35_rows_reorder_by_dragging(classic):
-    page = classic.fresh(scene(CHAIR, TABLE, box("lamp", (1, -1.5, 0))))
+def test_d35_rows_reorder_by_dragging(drawn):
+    page = drawn.fresh(scene(CHAIR, TABLE, box("lamp", (1, -1.5, 0))))
     page.locate('[data-id="lamp"].se-row').drag_to(page.locate('[data-id="chair"].se-row'))
     page.settle()
     assert [o["id"] for o in page.doc()["objects"]] == ["lamp", "chair", "table"]
 
 
-def test_d36_several_boxes_move_turn_align_and_distribute(classic):
+def test_d36_several_boxes_move_turn_align_and_distribute(drawn):
     boxes = [box("a", (0, -2, 0)), box("b", (0.3, 0.2, 0)), box("c", (-0.4, 2, 0))]
-    page = classic.fresh(scene(*boxes))
+    page = drawn.fresh(scene(*boxes))
     page.mouse.click(*page.middle(0))
     page.keys.down("Shift")
     page.mouse.click(*page.point(0.8, 0.2, 0.2))
@@ -195,9 +226,9 @@ def test_d36_several_boxes_move_turn_align_and_distribute(classic):
     page.press("r", "9", "0", "Enter")
     assert [o.get("yaw_deg", 0) for o in page.doc()["objects"]] == [90, 90, 0]
     page.select("a", "b", "c")
-    page.ed("e.actions.align(0, 'mid')")
+    page.page.get_by_label("Centres along X").click()
     assert len({round(o["position"][0], 4) for o in page.doc()["objects"]}) == 1
-    page.ed("e.actions.distribute(1)")
+    page.page.get_by_label("Equal distances along Y").click()
     ys = sorted(o["position"][1] for o in page.doc()["objects"])
     assert ys[1] - ys[0] == pytest.approx(ys[2] - ys[1], abs=2e-4)
     page.select()
@@ -274,3 +305,22 @@ def test_d41_all_presets_add_with_their_sizes(classic):
     objects = page.doc()["objects"]
     assert len(objects) == 46
     assert {o["preset"]: o["size"] for o in objects} == {k: v["size"] for k, v in PRESETS.items()}
+
+
+def test_own_sizes_are_kept_in_the_settings(classic):
+    page = classic.fresh(scene(box("throne", (0, 0, 0), (0.8, 0.9, 2.1))))
+    page.setting(OWN, [])
+    page.select("throne")
+    page.ed("e.windows.presets()")
+    page.page.get_by_label("Name of the preset").fill("king's chair")
+    page.page.get_by_label("Keep", exact=True).click()
+    page.press("Shift+A")
+    page.keys.type("king's chair")
+    page.keys.press("Enter")
+    page.settle()
+    made = page.object(1)
+    assert made["prompt"] == "king's chair" and made["size"] == [0.8, 0.9, 2.1] and "preset" not in made
+    page.ed("e.windows.presets()")
+    page.page.get_by_label("Name of the preset").fill("king's chair")
+    page.page.get_by_label("Forget the preset of this name").click()
+    assert page.page.evaluate("(k) => app.extensionManager.setting.get(k)", OWN) == []

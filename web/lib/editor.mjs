@@ -13,6 +13,7 @@ var main_default = {
       "add.free": "Add “{text}”",
       "add.search": "Search, or type what it is…",
       "add.title": "Add an object",
+      "backdrop.opacity": "Picture behind",
       "camera.add": "Add a camera here",
       "camera.azimuth": "Around",
       "camera.comfort": "A camera as the model knows it.",
@@ -25,9 +26,11 @@ var main_default = {
       "camera.remove": "Remove this camera",
       "camera.reset": "Reset",
       "camera.ring": "View ring",
+      "camera.use": "Look through “{name}”",
       "category.animals": "Animals",
       "category.birds": "Birds",
       "category.furniture": "Furniture",
+      "category.own": "Yours",
       "category.people": "People",
       "category.things": "Things",
       "category.vehicles": "Vehicles",
@@ -59,15 +62,32 @@ var main_default = {
       "code.W191": "An id was missing or doubled and was mended.",
       "code.W192": "The active camera is missing; the first one is used.",
       "code.W193": "‘{name}’: the preset is unknown; its size was kept.",
+      "cube.back": "BACK",
+      "cube.bottom": "BOTTOM",
+      "cube.front": "FRONT",
+      "cube.left": "LEFT",
+      "cube.right": "RIGHT",
+      "cube.top": "TOP",
       "exact.busy": "Rendering…",
       "exact.failed": "The server could not draw this; the last picture is kept. {text}",
       "exact.missing": "This server has no exact preview.",
       "example.backyard": "Backyard",
+      "example.crowd": "Waiting crowd",
       "example.desk": "Desk",
       "example.dining-table": "Dining table",
+      "example.garage": "Garage",
+      "example.kitchen": "Kitchen",
+      "example.living-room": "Living room",
       "example.mars": "Mars",
+      "example.museum": "Museum",
+      "example.picnic": "Picnic",
+      "example.savannah": "Savannah",
+      "example.stage": "Concert stage",
+      "example.still-life": "Still life",
+      "example.street": "Street corner",
       "example.verandah": "Verandah",
       "field.range": "Between {low} and {high}",
+      "file.colmap": "{name} looks like a COLMAP reconstruction. Put the folder into ComfyUI's input folder and open it with the node Scene Photos from COLMAP; scenes dropped here are .json, .pkl, .glb or .csv.",
       "file.large": "{name} is too large to open here.",
       "file.noImage": "{name} is not a picture.",
       "file.unsupported": "{name} cannot be opened here. Scenes come as .json, SeeThrough3D .pkl, .glb or .csv.",
@@ -136,6 +156,7 @@ var main_default = {
       "menu.history": "History",
       "menu.label": "Menu",
       "menu.library": "Library…",
+      "menu.linked": "Build on the connected scene",
       "menu.names": "Names in the view",
       "menu.noBackdrop": "Remove traced picture",
       "menu.open": "Open a file…",
@@ -244,6 +265,10 @@ var main_default = {
       "preset.vw beetle": "vw beetle",
       "preset.wolf": "wolf",
       "preset.zebra": "zebra",
+      "presets.forget": "Forget the preset of this name",
+      "presets.keep": "Keep this size as",
+      "presets.name": "Name of the preset",
+      "presets.save": "Keep",
       "presets.search": "Search presets…",
       "presets.title": "Size of a known kind",
       "problems.title": "Hints",
@@ -271,6 +296,7 @@ var main_default = {
       "step.hide": "Hide",
       "step.home": "Camera home",
       "step.image": "Reference image",
+      "step.linked": "Connected scene",
       "step.lock": "Lock",
       "step.move": "Move",
       "step.open": "Open",
@@ -291,6 +317,11 @@ var main_default = {
       "tab.object": "Object",
       "tab.picture": "Picture",
       "tab.words": "Prompt",
+      "tip.1": "Drag a box to move it on the floor; drag beside it to look around.",
+      "tip.2": "Press 0 to look through the camera: the picture is made from there.",
+      "tip.3": "“Control” shows what the image model is shown, live. All keys: ?",
+      "tip.close": "Got it",
+      "tip.next": "Next",
       "tool.add": "Add",
       "tool.angle": "Angle step",
       "tool.fullscreen": "Large editor",
@@ -1438,17 +1469,17 @@ var Quaternion = class {
     let x0 = src0[srcOffset0 + 0], y0 = src0[srcOffset0 + 1], z0 = src0[srcOffset0 + 2], w0 = src0[srcOffset0 + 3];
     let x1 = src1[srcOffset1 + 0], y1 = src1[srcOffset1 + 1], z1 = src1[srcOffset1 + 2], w1 = src1[srcOffset1 + 3];
     if (w0 !== w1 || x0 !== x1 || y0 !== y1 || z0 !== z1) {
-      let dot2 = x0 * x1 + y0 * y1 + z0 * z1 + w0 * w1;
-      if (dot2 < 0) {
+      let dot3 = x0 * x1 + y0 * y1 + z0 * z1 + w0 * w1;
+      if (dot3 < 0) {
         x1 = -x1;
         y1 = -y1;
         z1 = -z1;
         w1 = -w1;
-        dot2 = -dot2;
+        dot3 = -dot3;
       }
       let s = 1 - t;
-      if (dot2 < 0.9995) {
-        const theta = Math.acos(dot2);
+      if (dot3 < 0.9995) {
+        const theta = Math.acos(dot3);
         const sin = Math.sin(theta);
         s = Math.sin(s * theta) / sin;
         t = Math.sin(t * theta) / sin;
@@ -1888,17 +1919,17 @@ var Quaternion = class {
    */
   slerp(qb, t) {
     let x = qb._x, y = qb._y, z = qb._z, w = qb._w;
-    let dot2 = this.dot(qb);
-    if (dot2 < 0) {
+    let dot3 = this.dot(qb);
+    if (dot3 < 0) {
       x = -x;
       y = -y;
       z = -z;
       w = -w;
-      dot2 = -dot2;
+      dot3 = -dot3;
     }
     let s = 1 - t;
-    if (dot2 < 0.9995) {
-      const theta = Math.acos(dot2);
+    if (dot3 < 0.9995) {
+      const theta = Math.acos(dot3);
       const sin = Math.sin(theta);
       s = Math.sin(s * theta) / sin;
       t = Math.sin(t * theta) / sin;
@@ -4928,15 +4959,15 @@ var RenderTarget = class extends EventDispatcher {
    * @param {number} height - The height.
    * @param {number} [depth=1] - The depth.
    */
-  setSize(width, height, depth2 = 1) {
-    if (this.width !== width || this.height !== height || this.depth !== depth2) {
+  setSize(width, height, depth3 = 1) {
+    if (this.width !== width || this.height !== height || this.depth !== depth3) {
       this.width = width;
       this.height = height;
-      this.depth = depth2;
+      this.depth = depth3;
       for (let i = 0, il = this.textures.length; i < il; i++) {
         this.textures[i].image.width = width;
         this.textures[i].image.height = height;
-        this.textures[i].image.depth = depth2;
+        this.textures[i].image.depth = depth3;
         if (this.textures[i].isData3DTexture !== true) {
           this.textures[i].isArrayTexture = this.textures[i].image.depth > 1;
         }
@@ -5036,10 +5067,10 @@ var DataArrayTexture = class extends Texture {
    * @param {number} [height=1] - The height of the texture.
    * @param {number} [depth=1] - The depth of the texture.
    */
-  constructor(data = null, width = 1, height = 1, depth2 = 1) {
+  constructor(data = null, width = 1, height = 1, depth3 = 1) {
     super(null);
     this.isDataArrayTexture = true;
-    this.image = { data, width, height, depth: depth2 };
+    this.image = { data, width, height, depth: depth3 };
     this.magFilter = NearestFilter;
     this.minFilter = NearestFilter;
     this.wrapR = ClampToEdgeWrapping;
@@ -5087,10 +5118,10 @@ var Data3DTexture = class extends Texture {
    * @param {number} [height=1] - The height of the texture.
    * @param {number} [depth=1] - The depth of the texture.
    */
-  constructor(data = null, width = 1, height = 1, depth2 = 1) {
+  constructor(data = null, width = 1, height = 1, depth3 = 1) {
     super(null);
     this.isData3DTexture = true;
-    this.image = { data, width, height, depth: depth2 };
+    this.image = { data, width, height, depth: depth3 };
     this.magFilter = NearestFilter;
     this.minFilter = NearestFilter;
     this.wrapR = ClampToEdgeWrapping;
@@ -13353,11 +13384,11 @@ var DepthTexture = class extends Texture {
    * @param {number} [format=DepthFormat] - The texture format.
    * @param {number} [depth=1] - The depth of the texture.
    */
-  constructor(width, height, type = UnsignedIntType, mapping, wrapS, wrapT, magFilter = NearestFilter, minFilter = NearestFilter, anisotropy, format = DepthFormat, depth2 = 1) {
+  constructor(width, height, type = UnsignedIntType, mapping, wrapS, wrapT, magFilter = NearestFilter, minFilter = NearestFilter, anisotropy, format = DepthFormat, depth3 = 1) {
     if (format !== DepthFormat && format !== DepthStencilFormat) {
       throw new Error("THREE.DepthTexture: format must be either THREE.DepthFormat or THREE.DepthStencilFormat");
     }
-    const image = { width, height, depth: depth2 };
+    const image = { width, height, depth: depth3 };
     super(image, mapping, wrapS, wrapT, magFilter, minFilter, format, type, anisotropy);
     this.isDepthTexture = true;
     this.flipY = false;
@@ -13438,13 +13469,13 @@ var BoxGeometry = class _BoxGeometry extends BufferGeometry {
    * @param {number} [heightSegments=1] - Number of segmented rectangular faces along the height of the sides.
    * @param {number} [depthSegments=1] - Number of segmented rectangular faces along the depth of the sides.
    */
-  constructor(width = 1, height = 1, depth2 = 1, widthSegments = 1, heightSegments = 1, depthSegments = 1) {
+  constructor(width = 1, height = 1, depth3 = 1, widthSegments = 1, heightSegments = 1, depthSegments = 1) {
     super();
     this.type = "BoxGeometry";
     this.parameters = {
       width,
       height,
-      depth: depth2,
+      depth: depth3,
       widthSegments,
       heightSegments,
       depthSegments
@@ -13459,22 +13490,22 @@ var BoxGeometry = class _BoxGeometry extends BufferGeometry {
     const uvs = [];
     let numberOfVertices = 0;
     let groupStart = 0;
-    buildPlane("z", "y", "x", -1, -1, depth2, height, width, depthSegments, heightSegments, 0);
-    buildPlane("z", "y", "x", 1, -1, depth2, height, -width, depthSegments, heightSegments, 1);
-    buildPlane("x", "z", "y", 1, 1, width, depth2, height, widthSegments, depthSegments, 2);
-    buildPlane("x", "z", "y", 1, -1, width, depth2, -height, widthSegments, depthSegments, 3);
-    buildPlane("x", "y", "z", 1, -1, width, height, depth2, widthSegments, heightSegments, 4);
-    buildPlane("x", "y", "z", -1, -1, width, height, -depth2, widthSegments, heightSegments, 5);
+    buildPlane("z", "y", "x", -1, -1, depth3, height, width, depthSegments, heightSegments, 0);
+    buildPlane("z", "y", "x", 1, -1, depth3, height, -width, depthSegments, heightSegments, 1);
+    buildPlane("x", "z", "y", 1, 1, width, depth3, height, widthSegments, depthSegments, 2);
+    buildPlane("x", "z", "y", 1, -1, width, depth3, -height, widthSegments, depthSegments, 3);
+    buildPlane("x", "y", "z", 1, -1, width, height, depth3, widthSegments, heightSegments, 4);
+    buildPlane("x", "y", "z", -1, -1, width, height, -depth3, widthSegments, heightSegments, 5);
     this.setIndex(indices);
     this.setAttribute("position", new Float32BufferAttribute(vertices, 3));
     this.setAttribute("normal", new Float32BufferAttribute(normals, 3));
     this.setAttribute("uv", new Float32BufferAttribute(uvs, 2));
-    function buildPlane(u, v, w, udir, vdir, width2, height2, depth3, gridX, gridY, materialIndex) {
+    function buildPlane(u, v, w, udir, vdir, width2, height2, depth4, gridX, gridY, materialIndex) {
       const segmentWidth = width2 / gridX;
       const segmentHeight = height2 / gridY;
       const widthHalf = width2 / 2;
       const heightHalf = height2 / 2;
-      const depthHalf = depth3 / 2;
+      const depthHalf = depth4 / 2;
       const gridX1 = gridX + 1;
       const gridY1 = gridY + 1;
       let vertexCounter = 0;
@@ -13490,7 +13521,7 @@ var BoxGeometry = class _BoxGeometry extends BufferGeometry {
           vertices.push(vector.x, vector.y, vector.z);
           vector[u] = 0;
           vector[v] = 0;
-          vector[w] = depth3 > 0 ? 1 : -1;
+          vector[w] = depth4 > 0 ? 1 : -1;
           normals.push(vector.x, vector.y, vector.z);
           uvs.push(ix / gridX);
           uvs.push(1 - iy / gridY);
@@ -17901,11 +17932,11 @@ var WebGLCubeRenderTarget = class extends WebGLRenderTarget {
    * @param {boolean} [depth=true] - Whether the depth buffer should be cleared or not.
    * @param {boolean} [stencil=true] - Whether the stencil buffer should be cleared or not.
    */
-  clear(renderer, color = true, depth2 = true, stencil = true) {
+  clear(renderer, color = true, depth3 = true, stencil = true) {
     const currentRenderTarget = renderer.getRenderTarget();
     for (let i = 0; i < 6; i++) {
       renderer.setRenderTarget(this, i);
-      renderer.clear(color, depth2, stencil);
+      renderer.clear(color, depth3, stencil);
     }
     renderer.setRenderTarget(currentRenderTarget);
   }
@@ -18974,10 +19005,10 @@ var toneMappingMap = {
   [NeutralToneMapping]: "NEUTRAL_TONE_MAPPING",
   [CustomToneMapping]: "CUSTOM_TONE_MAPPING"
 };
-function WebGLOutput(type, width, height, antialias, depth2, stencil) {
+function WebGLOutput(type, width, height, antialias, depth3, stencil) {
   const targetScene = new WebGLRenderTarget(width, height, {
     type,
-    depthBuffer: depth2,
+    depthBuffer: depth3,
     stencilBuffer: stencil,
     samples: antialias ? 4 : 0,
     storeMultisampledDepthBuffer: false,
@@ -19079,7 +19110,7 @@ function WebGLOutput(type, width, height, antialias, depth2, stencil) {
       targetA = new WebGLRenderTarget(width2, height2, { type: HalfFloatType, depthBuffer: false, stencilBuffer: false });
       targetB = new WebGLRenderTarget(width2, height2, { type: HalfFloatType, depthBuffer: false, stencilBuffer: false });
     }
-    const needsDepthTexture = depth2 === true && _effects.some((effect) => effect.needsDepthTexture === true);
+    const needsDepthTexture = depth3 === true && _effects.some((effect) => effect.needsDepthTexture === true);
     if (needsDepthTexture !== (targetScene.depthTexture !== null)) {
       if (needsDepthTexture === true && depthTexture === null) {
         depthTexture = new DepthTexture(width2, height2);
@@ -22113,13 +22144,13 @@ function WebGLState(gl, extensions) {
       setLocked: function(lock) {
         locked = lock;
       },
-      setClear: function(depth2) {
-        if (currentDepthClear !== depth2) {
-          currentDepthClear = depth2;
+      setClear: function(depth3) {
+        if (currentDepthClear !== depth3) {
+          currentDepthClear = depth3;
           if (currentReversed) {
-            depth2 = 1 - depth2;
+            depth3 = 1 - depth3;
           }
-          gl.clearDepth(depth2);
+          gl.clearDepth(depth3);
         }
       },
       reset: function() {
@@ -25884,7 +25915,7 @@ var WebGLRenderer = class {
     const {
       canvas = createCanvasElement(),
       context = null,
-      depth: depth2 = true,
+      depth: depth3 = true,
       stencil = false,
       alpha = false,
       antialias = false,
@@ -26007,7 +26038,7 @@ var WebGLRenderer = class {
     try {
       const contextAttributes = {
         alpha: true,
-        depth: depth2,
+        depth: depth3,
         stencil,
         antialias,
         premultipliedAlpha,
@@ -26079,7 +26110,7 @@ var WebGLRenderer = class {
       _this.info = info;
     }
     if (_outputBufferType !== UnsignedByteType) {
-      output = new WebGLOutput(_outputBufferType, canvas.width, canvas.height, antialias, depth2, stencil);
+      output = new WebGLOutput(_outputBufferType, canvas.width, canvas.height, antialias, depth3, stencil);
     }
     const xr = new WebXRManager(_this, _gl);
     this.xr = xr;
@@ -26201,7 +26232,7 @@ var WebGLRenderer = class {
     this.setClearAlpha = function() {
       background.setClearAlpha(...arguments);
     };
-    this.clear = function(color = true, depth3 = true, stencil2 = true) {
+    this.clear = function(color = true, depth4 = true, stencil2 = true) {
       let bits = 0;
       if (color) {
         let isIntegerFormat = false;
@@ -26234,7 +26265,7 @@ var WebGLRenderer = class {
           bits |= _gl.COLOR_BUFFER_BIT;
         }
       }
-      if (depth3) {
+      if (depth4) {
         bits |= _gl.DEPTH_BUFFER_BIT;
         this.state.buffers.depth.setMask(true);
       }
@@ -27370,13 +27401,13 @@ var WebGLRenderer = class {
       state.unbindTexture();
     };
     this.copyTextureToTexture = function(srcTexture, dstTexture, srcRegion = null, dstPosition = null, srcLevel = 0, dstLevel = 0) {
-      let width, height, depth3, minX, minY, minZ;
+      let width, height, depth4, minX, minY, minZ;
       let dstX, dstY, dstZ;
       const image = srcTexture.isCompressedTexture ? srcTexture.mipmaps[dstLevel] : srcTexture.image;
       if (srcRegion !== null) {
         width = srcRegion.max.x - srcRegion.min.x;
         height = srcRegion.max.y - srcRegion.min.y;
-        depth3 = srcRegion.isBox3 ? srcRegion.max.z - srcRegion.min.z : 1;
+        depth4 = srcRegion.isBox3 ? srcRegion.max.z - srcRegion.min.z : 1;
         minX = srcRegion.min.x;
         minY = srcRegion.min.y;
         minZ = srcRegion.isBox3 ? srcRegion.min.z : 0;
@@ -27385,11 +27416,11 @@ var WebGLRenderer = class {
         width = Math.floor(image.width * levelScale);
         height = Math.floor(image.height * levelScale);
         if (srcTexture.isDataArrayTexture) {
-          depth3 = image.depth;
+          depth4 = image.depth;
         } else if (srcTexture.isData3DTexture) {
-          depth3 = Math.floor(image.depth * levelScale);
+          depth4 = Math.floor(image.depth * levelScale);
         } else {
-          depth3 = 1;
+          depth4 = 1;
         }
         minX = 0;
         minY = 0;
@@ -27440,7 +27471,7 @@ var WebGLRenderer = class {
         const dstRenderTargetProperties = properties.get(dstTextureProperties.__renderTarget);
         state.bindFramebuffer(_gl.READ_FRAMEBUFFER, srcRenderTargetProperties.__webglFramebuffer);
         state.bindFramebuffer(_gl.DRAW_FRAMEBUFFER, dstRenderTargetProperties.__webglFramebuffer);
-        for (let i = 0; i < depth3; i++) {
+        for (let i = 0; i < depth4; i++) {
           if (isSrc3D) {
             _gl.framebufferTextureLayer(_gl.READ_FRAMEBUFFER, _gl.COLOR_ATTACHMENT0, properties.get(srcTexture).__webglTexture, srcLevel, minZ + i);
             _gl.framebufferTextureLayer(_gl.DRAW_FRAMEBUFFER, _gl.COLOR_ATTACHMENT0, properties.get(dstTexture).__webglTexture, dstLevel, dstZ + i);
@@ -27454,7 +27485,7 @@ var WebGLRenderer = class {
         const dstTextureProperties = properties.get(dstTexture);
         state.bindFramebuffer(_gl.READ_FRAMEBUFFER, _srcFramebuffer);
         state.bindFramebuffer(_gl.DRAW_FRAMEBUFFER, _dstFramebuffer);
-        for (let i = 0; i < depth3; i++) {
+        for (let i = 0; i < depth4; i++) {
           if (isSrc3D) {
             _gl.framebufferTextureLayer(_gl.READ_FRAMEBUFFER, _gl.COLOR_ATTACHMENT0, srcTextureProperties.__webglTexture, srcLevel, minZ + i);
           } else {
@@ -27478,11 +27509,11 @@ var WebGLRenderer = class {
       } else {
         if (isDst3D) {
           if (srcTexture.isDataTexture || srcTexture.isData3DTexture) {
-            _gl.texSubImage3D(glTarget, dstLevel, dstX, dstY, dstZ, width, height, depth3, glFormat, glType, image.data);
+            _gl.texSubImage3D(glTarget, dstLevel, dstX, dstY, dstZ, width, height, depth4, glFormat, glType, image.data);
           } else if (dstTexture.isCompressedArrayTexture) {
-            _gl.compressedTexSubImage3D(glTarget, dstLevel, dstX, dstY, dstZ, width, height, depth3, glFormat, image.data);
+            _gl.compressedTexSubImage3D(glTarget, dstLevel, dstX, dstY, dstZ, width, height, depth4, glFormat, image.data);
           } else {
-            _gl.texSubImage3D(glTarget, dstLevel, dstX, dstY, dstZ, width, height, depth3, glFormat, glType, image);
+            _gl.texSubImage3D(glTarget, dstLevel, dstX, dstY, dstZ, width, height, depth4, glFormat, glType, image);
           }
         } else {
           if (srcTexture.isDataTexture) {
@@ -27605,7 +27636,7 @@ var SharedGL = class {
   }
   watch(change) {
     this.watchers.add(change);
-    return () => this.watchers.delete(change);
+    return () => void this.watchers.delete(change);
   }
   tell() {
     for (const watcher of [...this.watchers]) watcher();
@@ -27646,6 +27677,11 @@ var sub = (a, b) => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
 var mul = (a, s) => [a[0] * s, a[1] * s, a[2] * s];
 var dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 var length = (a) => Math.hypot(a[0], a[1], a[2]);
+var cross = (a, b) => [
+  a[1] * b[2] - a[2] * b[1],
+  a[2] * b[0] - a[0] * b[2],
+  a[0] * b[1] - a[1] * b[0]
+];
 var clamp2 = (v, low, high) => Math.min(high, Math.max(low, v));
 var round = (v, step) => {
   const inverse = 1 / step;
@@ -27715,9 +27751,9 @@ function pinhole(camera, w, h, x = 0, y = 0) {
 }
 function project(camera, point) {
   const q = sub(point, camera.position);
-  const depth2 = dot(q, camera.forward);
-  const s = camera.focal / depth2;
-  return [camera.cx + s * dot(q, camera.right), camera.cy - s * dot(q, camera.up), depth2];
+  const depth3 = dot(q, camera.forward);
+  const s = camera.focal / depth3;
+  return [camera.cx + s * dot(q, camera.right), camera.cy - s * dot(q, camera.up), depth3];
 }
 function ray(camera, x, y) {
   const a = (x - camera.cx) / camera.focal;
@@ -27831,10 +27867,9 @@ function silhouette(box, camera, near = 0.1, inflate = WIRE) {
   }
   return hull(points);
 }
-function cells(outline, size, reach = 0.75) {
+function cells(outline, w, h, reach = 0.9) {
   const out = new Uint8Array(CELLS * CELLS);
   if (outline.length < 3) return out;
-  const step = size / CELLS;
   const edges = outline.map((p, i) => {
     const q = outline[(i + 1) % outline.length];
     const n = [q[1] - p[1], p[0] - q[0]];
@@ -27843,7 +27878,7 @@ function cells(outline, size, reach = 0.75) {
   });
   const ys = outline.map((p) => p[1]);
   const first = Math.max(0, Math.ceil(Math.min(...ys) - reach - 0.5));
-  const last = Math.min(size - 1, Math.floor(Math.max(...ys) + reach - 0.5));
+  const last = Math.min(h - 1, Math.floor(Math.max(...ys) + reach - 0.5));
   for (let y = first; y <= last; y++) {
     let [low, high] = [-Infinity, Infinity];
     for (const [a, b, c] of edges) {
@@ -27854,49 +27889,115 @@ function cells(outline, size, reach = 0.75) {
       else low = Math.max(low, -rest / a);
     }
     const from = Math.max(0, Math.ceil(low - 0.5));
-    const to = Math.min(size - 1, Math.floor(high - 0.5));
-    for (let x = Math.floor(from / step); x <= Math.floor(to / step) && from <= to; x++)
-      out[Math.floor(y / step) * CELLS + x] = 1;
+    const to = Math.min(w - 1, Math.floor(high - 0.5));
+    if (from > to) continue;
+    const [left, right] = cellRange(from, to, w);
+    const [top, bottom] = cellRange(y, y, h);
+    for (let r = top; r <= bottom; r++) out.fill(1, r * CELLS + left, r * CELLS + right + 1);
   }
   return out;
 }
-function visibility(boxes, camera, w, h, n = 96) {
+function cellRange(from, to, n) {
+  let left = Math.floor(from * CELLS / n);
+  while (left > 0 && Math.ceil(left * n / CELLS) > from) left--;
+  let right = Math.floor(to * CELLS / n);
+  while (right < CELLS - 1 && Math.floor((right + 1) * n / CELLS) <= to) right++;
+  return [left, right];
+}
+var maskSize = ([w, h]) => {
+  const side = (v) => Math.max(CELLS, Math.round(v * 1024 / Math.max(w, h)));
+  return [side(w), side(h)];
+};
+
+// src/math/visibility.ts
+function slab(box, camera, outline) {
+  const rows = rotation(box.yaw_deg, box.tilt);
+  const local = (v) => applyInverse(rows, v).map((c, i) => 2 * c / box.size[i]);
+  const xs = outline.map((p) => p[0]);
+  const ys = outline.map((p) => p[1]);
+  return {
+    start: local(sub(camera.position, centre(box))),
+    steps: [...local(camera.forward), ...local(camera.right), ...local(camera.up)],
+    rect: [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)]
+  };
+}
+function depth({ start, steps }, a, b) {
+  let near = -Infinity;
+  let far = Infinity;
+  for (let i = 0; i < 3; i++) {
+    const d = steps[i] + a * steps[3 + i] + b * steps[6 + i];
+    const o = start[i];
+    if (Math.abs(d) < 1e-12) {
+      if (Math.abs(o) > 1) return -1;
+      continue;
+    }
+    const t = -o / d;
+    const w = Math.abs(1 / d);
+    if (t - w > near) near = t - w;
+    if (t + w < far) far = t + w;
+  }
+  return far >= near && far > 0 ? Math.max(near, 0) : -1;
+}
+function visibility(boxes, camera, w, h, n = 64) {
   const outlines = boxes.map((b) => silhouette(b, camera, 0.1, 1));
-  const result = boxes.map((_, i) => ({
-    total: 0,
-    visible: 0,
-    outside: outsidePart(outlines[i], w, h),
-    occluders: /* @__PURE__ */ new Map()
-  }));
-  const rects = outlines.map((o) => [
-    Math.min(...o.map((p) => p[0])),
-    Math.max(...o.map((p) => p[0])),
-    Math.min(...o.map((p) => p[1])),
-    Math.max(...o.map((p) => p[1]))
-  ]);
-  const scale = Math.max(w, h) / n;
-  for (let y = scale / 2; y < h; y += scale) {
-    const row = boxes.map((_, i) => i).filter((i) => outlines[i].length && rects[i][2] <= y && y <= rects[i][3]);
-    if (!row.length) continue;
-    for (let x = scale / 2; x < w; x += scale) {
-      let [best, depth2] = [-1, Infinity];
-      const hits = [];
-      for (const i of row) {
-        if (x < rects[i][0] || x > rects[i][1]) continue;
-        const hit = hitBox(boxes[i], ray(camera, x, y));
-        if (!hit) continue;
-        hits.push(i);
-        const t = Math.max(hit.near, 0);
-        if (t < depth2) [best, depth2] = [i, t];
-      }
-      for (const i of hits) {
-        result[i].total++;
-        if (i === best) result[i].visible++;
-        else result[i].occluders.set(best, (result[i].occluders.get(best) ?? 0) + 1);
+  const slabs = boxes.map((b, i) => slab(b, camera, outlines[i]));
+  return boxes.map((_, i) => {
+    const seen2 = { total: 0, visible: 0, outside: outsidePart(outlines[i], w, h), occluders: /* @__PURE__ */ new Map() };
+    if (outlines[i].length < 3) return seen2;
+    const [left, right, top, bottom] = slabs[i].rect.map((v, k) => Math.min(Math.max(v, 0), k < 2 ? w : h));
+    if (right <= left || bottom <= top) return seen2;
+    const others = slabs.map((s, j) => ({ s, j })).filter(({ s, j }) => j !== i && outlines[j].length && s.rect[0] < right && left < s.rect[1] && s.rect[2] < bottom && top < s.rect[3]);
+    for (let v = 0; v < n; v++) {
+      const b = (camera.cy - top - (v + 0.5) / n * (bottom - top)) / camera.focal;
+      for (let u = 0; u < n; u++) {
+        const a = (left + (u + 0.5) / n * (right - left) - camera.cx) / camera.focal;
+        const own = depth(slabs[i], a, b);
+        if (own < 0) continue;
+        seen2.total++;
+        let before = -1;
+        let least = own;
+        for (const { s, j } of others) {
+          const t = depth(s, a, b);
+          if (t >= 0 && (t < least || t === least && j < i && before < 0)) [before, least] = [j, t];
+        }
+        if (before < 0) seen2.visible++;
+        else seen2.occluders.set(before, (seen2.occluders.get(before) ?? 0) + 1);
       }
     }
+    return seen2;
+  });
+}
+function nearestPerCell(boxes, camera, w, h) {
+  const slabs = boxes.map((b) => slab(b, camera, silhouette(b, camera, 0.1, 1)));
+  const out = new Int16Array(CELLS * CELLS).fill(-1);
+  for (let i = 0; i < out.length; i++) {
+    const a = ((i % CELLS + 0.5) / CELLS * w - camera.cx) / camera.focal;
+    const b = (camera.cy - (Math.floor(i / CELLS) + 0.5) / CELLS * h) / camera.focal;
+    let least = Infinity;
+    slabs.forEach((s, k) => {
+      const t = depth(s, a, b);
+      if (t >= 0 && t < least) [out[i], least] = [k, t];
+    });
   }
-  return result;
+  return out;
+}
+function mostOverlaps(boxes, camera, w, h) {
+  const outlines = boxes.map((b) => silhouette(b, camera)).filter((o) => o.length > 2);
+  const step = Math.max(w, h) / CELLS;
+  let most = 0;
+  for (let y = step / 16; y < h; y += step)
+    for (let x = step / 16; x < w; x += step) most = Math.max(most, outlines.filter((o) => within(o, x, y)).length);
+  return most;
+}
+function within(outline, x, y) {
+  let sign = 0;
+  return outline.every((p, i) => {
+    const q = outline[(i + 1) % outline.length];
+    const side = Math.sign((q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]));
+    if (side && sign && side !== sign) return false;
+    sign ||= side;
+    return true;
+  });
 }
 function outsidePart(outline, w, h) {
   if (outline.length < 3) return 1;
@@ -29530,7 +29631,7 @@ function newScene() {
 var refuse = (code, values = {}, pointer = "") => {
   throw new SceneTextError([{ code, pointer, values }]);
 };
-function depth(value) {
+function depth2(value) {
   let deepest = 0;
   const stack = [[value, 1]];
   while (stack.length && deepest <= MAX_DEPTH) {
@@ -29549,7 +29650,7 @@ function read2(text) {
   } catch (error2) {
     refuse("E100", { detail: String(error2.message).slice(0, 120) });
   }
-  if (!isObject(raw) || depth(raw) > MAX_DEPTH) refuse("E100");
+  if (!isObject(raw) || depth2(raw) > MAX_DEPTH) refuse("E100");
   if (raw.format !== "sightline.scene") refuse("E100", {}, "format" in raw ? "/format" : "");
   const version = raw.version ?? VERSION;
   if (typeof version === "number" && version > VERSION) refuse("E101", { n: version }, "/version");
@@ -29643,13 +29744,15 @@ var PALETTE = [
   "#9aa4b2"
 ];
 var colourOf = (scene, box) => box.color ?? PALETTE[Math.max(0, scene.objects.indexOf(box)) % PALETTE.length];
+var sceneIsBase = (scene) => scene.ext?.sightline?.scene_in === "base";
 
 // src/scene/comfort.ts
+var FACES_DRAWN = 8;
 var tokenEstimate = (text) => text.split(/\s+/).filter(Boolean).reduce((n, word) => n + Math.max(1, Math.ceil(word.length / 4.2)), 1);
 function outputSize(scene) {
   return activeCamera(scene).size ?? scene.output.size;
 }
-function seenBoxes(scene, samples = 96) {
+function seenBoxes(scene, samples = 64) {
   const boxes = drawn(scene);
   const [w, h] = outputSize(scene);
   const seen2 = visibility(boxes, pinhole(activeCamera(scene), w, h), w, h, samples);
@@ -29669,6 +29772,7 @@ function warnings(scene, seen2 = seenBoxes(scene)) {
   if (camera.lens_mm < 35 || camera.lens_mm > 135) say("W102", at, { l: Math.round(camera.lens_mm * 10) / 10 });
   if (w !== h) say("W103", "/output/size", { w, h });
   if (boxes.length > 8) say("W106", "/objects", { n: boxes.length });
+  if (2 * mostOverlaps(boxes, pinhole(camera, w, h), w, h) > FACES_DRAWN) say("W107", "/objects");
   const tokens = tokenEstimate([...boxes.map((b) => b.prompt), scene.prompt.background].join(" and "));
   if (tokens > 512) say("W109", "/prompt", { n: tokens });
   const texts = /* @__PURE__ */ new Map();
@@ -29822,10 +29926,10 @@ var Actions = class {
     return this.store.selection.filter((b) => !b.locked);
   }
   /** A box for a preset or for free words, where the view looks, touching nothing. */
-  add(prompt, preset = null) {
+  add(prompt, preset = null, own = null) {
     const { store } = this;
     if (store.readOnly || store.scene.objects.length >= MAX_OBJECTS) return null;
-    const size = (preset ? PRESETS[preset].size : [1, 1, 1]).map((v) => round(v, 1e-6));
+    const size = (own ?? (preset ? PRESETS[preset].size : [1, 1, 1])).map((v) => round(v, 1e-6));
     const around = store.looksThrough ? store.camera.orbit?.target ?? [0, 0, 0] : store.session.view.target;
     const box = newBox(freeId(store.scene, "obj"), { prompt: prompt.trim().slice(0, 400), preset, size });
     const [x, y] = freePlace(size, [round(around[0], 0.05), round(around[1], 0.05)], store.scene.objects);
@@ -29952,6 +30056,15 @@ var Actions = class {
       b.position[2] = z;
     });
   }
+  /** Build on the connected scene, or let it take this one's place. */
+  useLinked(base) {
+    this.edit("linked", (scene) => {
+      const { sightline, ...others } = scene.ext ?? {};
+      const { scene_in, ...own } = sightline ?? {};
+      const kept = base ? { ...own, scene_in: "base" } : own;
+      scene.ext = Object.keys(kept).length ? { ...others, sightline: kept } : others;
+    });
+  }
   bringHome() {
     this.edit("home", (scene) => bringHome(scene));
   }
@@ -30007,9 +30120,13 @@ var Actions = class {
     return true;
   }
   view(name) {
+    const [azimuth, elevation] = { front: [0, 4], side: [90, 4], top: [0, 90] }[name];
+    this.look(azimuth, elevation);
+  }
+  /** Turn the working view; without an azimuth it keeps its own. */
+  look(azimuth, elevation_deg) {
     const { view: view2 } = this.store.session;
-    const [azimuth_deg, elevation_deg] = { front: [0, 4], side: [90, 4], top: [0, 90] }[name];
-    this.store.set({ through: false, mode: "solid", view: { ...view2, azimuth_deg, elevation_deg } });
+    this.store.set({ through: false, mode: "solid", view: { ...view2, azimuth_deg: azimuth ?? view2.azimuth_deg, elevation_deg } });
   }
   frame(boxes) {
     const { store } = this;
@@ -30203,6 +30320,7 @@ function numberField(store, o) {
   input.addEventListener("keydown", (e) => {
     if (e.key === "Enter") {
       if (accept()) input.select();
+      if (e.ctrlKey || e.metaKey) return;
     } else if (e.key === "Escape") {
       typing = false;
       complain("");
@@ -30295,7 +30413,8 @@ function textField(store, o) {
   input.addEventListener("input", () => typing = true);
   input.addEventListener("blur", accept);
   input.addEventListener("keydown", (e) => {
-    if (e.key === "Enter" && (!o.rows || e.ctrlKey || e.metaKey)) accept();
+    if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) return accept();
+    if (e.key === "Enter" && !o.rows) accept();
     else if (e.key === "Escape") {
       typing = false;
       refresh();
@@ -30795,6 +30914,7 @@ var ControlPicture = class {
 
 // src/ui/files.ts
 var READABLE = [".json", ".pkl", ".glb", ".gltf", ".csv"];
+var COLMAP = /\.(zip|bin|db|ply)$|^(cameras|images|points3D|rigs|frames)\.txt$/i;
 var LIBRARY = "sightline/scenes/";
 var LARGEST = 64 * 1024 * 1024;
 var Files = class {
@@ -30829,6 +30949,7 @@ var Files = class {
   /** A file as a new scene: ours at once, others through the server, which reads them safely. */
   async open(file) {
     const ending = /\.[^.]+$/.exec(file.name.toLowerCase())?.[0] ?? "";
+    if (COLMAP.test(file.name)) return this.say(this.t("file.colmap", { name: file.name }));
     if (!READABLE.includes(ending)) return this.say(this.t("file.unsupported", { name: file.name }));
     if (file.size > LARGEST) return this.say(this.t("file.large", { name: file.name }));
     if (ending === ".json") {
@@ -31239,6 +31360,55 @@ function path(ctx, points, close) {
   if (close) ctx.closePath();
 }
 
+// src/render/view-cube.ts
+var HALF = 19;
+var CUBE_ROOM = 46;
+var SIDES = [
+  ["front", [1, 0, 0], 0, 4, 0],
+  ["right", [0, 1, 0], 90, 4, 1],
+  ["back", [-1, 0, 0], 180, 4, 0],
+  ["left", [0, -1, 0], -90, 4, 1],
+  ["top", [0, 0, 1], null, 90, 2],
+  ["bottom", [0, 0, -1], null, -20, 2]
+];
+function cubeSides(camera, x, y) {
+  const flat2 = (p) => [dot(p, camera.right) * HALF, -dot(p, camera.up) * HALF];
+  return SIDES.filter(([, normal]) => dot(normal, camera.forward) < -0.02).map(([name, normal, azimuth, elevation, axis]) => {
+    const axes = orbitAxes({ target: [0, 0, 0], azimuth_deg: azimuth ?? 0, elevation_deg: 0, distance: 1 });
+    const right = axes.right;
+    const up = azimuth === null ? mul(cross(right, normal), -1) : [0, 0, 1];
+    const [c, u, v] = [flat2(normal), flat2(right), flat2(up)];
+    const at = (a, b) => [x + c[0] + a * u[0] + b * v[0], y + c[1] + a * u[1] + b * v[1]];
+    return { name, azimuth, elevation, axis, points: [at(-1, -1), at(1, -1), at(1, 1), at(-1, 1)], u, v, middle: at(0, 0) };
+  });
+}
+var cubeAt = (sides, x, y) => sides.find((s) => inside(x, y, s.points)) ?? null;
+function drawCube(ctx, sides, hot, palette2, word) {
+  const colours = [palette2.axisX, palette2.axisY, palette2.axisZ];
+  ctx.lineJoin = "round";
+  for (const side of sides) {
+    path(ctx, side.points, true);
+    ctx.globalAlpha = 0.88;
+    ctx.fillStyle = side.name === hot ? palette2.accent : palette2.halo;
+    ctx.fill();
+    ctx.globalAlpha = 1;
+    ctx.strokeStyle = colours[side.axis];
+    ctx.lineWidth = 1.5;
+    ctx.stroke();
+    const text = word(side.name);
+    ctx.save();
+    ctx.transform(side.u[0] / HALF, side.u[1] / HALF, -side.v[0] / HALF, -side.v[1] / HALF, side.middle[0], side.middle[1]);
+    ctx.font = "600 11px ui-sans-serif, system-ui, sans-serif";
+    const fit = Math.min(1, (2 * HALF - 6) / ctx.measureText(text).width);
+    ctx.scale(fit, fit);
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    ctx.fillStyle = side.name === hot ? palette2.halo : palette2.ink;
+    ctx.fillText(text, 0, 0.5);
+    ctx.restore();
+  }
+}
+
 // src/ui/input.ts
 var CLICK = 4;
 var LONG_PRESS = 550;
@@ -31264,6 +31434,24 @@ var Input = class {
       if (box) actions.frame([box]);
     });
     store.on("settle", () => this.settle());
+    const middle = (name, call, wanted) => {
+      const early = (e) => {
+        if (!wanted(e)) return;
+        e.preventDefault();
+        e.stopImmediatePropagation();
+        call(e);
+      };
+      window.addEventListener(name, early, true);
+      counters.listeners++;
+      this.ends.push(() => {
+        window.removeEventListener(name, early, true);
+        counters.listeners--;
+      });
+    };
+    const onPicture = (e) => root.contains(e.target) && !view2.still;
+    middle("pointerdown", (e) => this.down(e), (e) => e.button === 1 && onPicture(e));
+    middle("pointermove", (e) => this.move(e), (e) => (e.buttons & 4) === 4 && this.pointers.has(e.pointerId));
+    middle("pointerup", (e) => this.up(e), (e) => e.button === 1 && this.pointers.has(e.pointerId));
   }
   view;
   store;
@@ -31272,11 +31460,17 @@ var Input = class {
   drag = null;
   modal = null;
   pointers = /* @__PURE__ */ new Map();
+  ends = [];
   pinch = null;
   banding = false;
   press;
   idle;
   last = { x: 0, y: 0 };
+  dispose() {
+    clearTimeout(this.idle);
+    clearTimeout(this.press);
+    for (const end of this.ends) end();
+  }
   /** Position in CSS pixels of the viewport, whatever the graph's zoom. */
   at(e) {
     const r = this.view.root.getBoundingClientRect();
@@ -31298,6 +31492,7 @@ var Input = class {
     return { snap: (e.ctrlKey || Boolean(e.metaKey)) !== this.store.session.snap, fine: e.shiftKey, centred: e.altKey };
   }
   down(e) {
+    if (e.target.closest("button")) return;
     this.view.root.focus({ preventScroll: true });
     const { x, y } = this.at(e);
     this.last = { x, y };
@@ -31317,6 +31512,7 @@ var Input = class {
     if (e.button === 1) drag.kind = e.shiftKey ? "pan" : "orbit";
     else if (e.button === 2) drag.kind = "pan";
     else if (this.onWipe(x, y)) drag.kind = "wipe";
+    else if (drag.side = cubeAt(this.view.cube, x, y)) drag.kind = "orbit";
     else {
       const shape = hitGizmo(this.view.shapes, x, y, e.pointerType === "touch");
       const under = this.pick(x, y);
@@ -31362,7 +31558,10 @@ var Input = class {
     if (this.pinch) return this.movePinch();
     const { drag } = this;
     if (!drag) {
-      if (e.pointerType === "mouse") this.hover(hitGizmo(this.view.shapes, x, y)?.name ?? null, this.pick(x, y)?.box.id ?? null);
+      if (e.pointerType !== "mouse") return;
+      const side = cubeAt(this.view.cube, x, y)?.name ?? null;
+      if (side) this.hover(null, null, side);
+      else this.hover(hitGizmo(this.view.shapes, x, y)?.name ?? null, this.pick(x, y)?.box.id ?? null);
       return;
     }
     if (!drag.moved && Math.hypot(x - drag.start.x, y - drag.start.y) < CLICK) return;
@@ -31404,7 +31603,8 @@ var Input = class {
     else if (drag.kind === "band") {
       this.view.band = null;
       this.store.select(this.view.within(drag.start.x, drag.start.y, x, y).map((b) => b.id), e.shiftKey);
-    } else if (!drag.moved && drag.button === 2) this.menu(e.clientX, e.clientY);
+    } else if (!drag.moved && drag.side) this.actions.look(drag.side.azimuth, drag.side.elevation);
+    else if (!drag.moved && drag.button === 2) this.menu(e.clientX, e.clientY);
     else if (!drag.moved && drag.kind === "orbit" && drag.button === 0) this.store.select([]);
     else if (!drag.moved && drag.kind === "body" && !e.shiftKey) this.store.select([drag.box.id]);
     else if (drag.kind === "orbit" || drag.kind === "pan") this.store.commit(this.actions.t("step.camera"));
@@ -31434,17 +31634,18 @@ var Input = class {
       this.finish();
     }
   }
-  hover(hot, hovered) {
-    if (hot === this.view.hot && hovered === this.view.hovered) return;
+  hover(hot, hovered, side = null) {
+    if (hot === this.view.hot && hovered === this.view.hovered && side === this.view.hotSide) return;
     const other = hovered !== this.view.hovered;
     this.view.hot = hot;
+    this.view.hotSide = side;
     this.view.hovered = hot ? null : hovered;
-    this.view.root.style.cursor = hot ? "grab" : hovered ? "pointer" : "";
+    this.view.root.style.cursor = hot ? "grab" : hovered || side ? "pointer" : "";
     this.view.invalidate(other ? "all" : "over");
     if (other) this.store.tell("hover");
   }
   onWipe(x, y) {
-    if (this.store.session.mode !== "compare" || !this.store.session.generated) return false;
+    if (this.store.session.mode !== "compare" || !this.store.compared) return false;
     const f = this.view.frameRect;
     return Math.abs(x - f.x - f.w * this.view.wipe) < 14 && y > f.y && y < f.y + f.h;
   }
@@ -31830,8 +32031,395 @@ var ObjectList = class {
   }
 };
 
+// src/render/solid.ts
+var VERTEX = `
+in vec3 position;
+in vec3 tint;
+in vec4 row0, row1, row2;
+in vec4 colour;
+uniform mat4 camera;
+out vec4 shade;
+void main() {
+  vec4 p = vec4(position, 1.0);
+  vec3 world = vec3(dot(row0, p), dot(row1, p), dot(row2, p));
+  gl_Position = camera * vec4(world, 1.0);
+  shade = BODY;
+}`;
+var FRAGMENT = `
+precision highp float;
+in vec4 shade;
+out vec4 result;
+void main() { result = vec4(shade.rgb * shade.a, shade.a); }`;
+var GRID_VERTEX = `
+in vec3 position;
+in vec4 colour;
+uniform mat4 camera;
+uniform vec3 eye;
+out vec4 shade;
+void main() {
+  gl_Position = camera * vec4(position, 1.0);
+  shade = vec4(colour.rgb, colour.a);
+}`;
+function clipMatrix(camera, w, h, near = 0.05, far = 2e3) {
+  const { right: r, up: u, forward: f, position: c } = camera;
+  const view2 = new Matrix4().set(
+    r[0],
+    r[1],
+    r[2],
+    -dot(r, c),
+    u[0],
+    u[1],
+    u[2],
+    -dot(u, c),
+    f[0],
+    f[1],
+    f[2],
+    -dot(f, c),
+    0,
+    0,
+    0,
+    1
+  );
+  const lens = new Matrix4().set(
+    2 * camera.focal / w,
+    0,
+    2 * camera.cx / w - 1,
+    0,
+    0,
+    2 * camera.focal / h,
+    1 - 2 * camera.cy / h,
+    0,
+    0,
+    0,
+    (far + near) / (far - near),
+    -2 * far * near / (far - near),
+    0,
+    0,
+    1,
+    0
+  );
+  return lens.multiply(view2);
+}
+var hex = (text) => {
+  const n = parseInt(text.slice(1, 7), 16);
+  return [(n >> 16) / 255, (n >> 8 & 255) / 255, (n & 255) / 255];
+};
+var SolidView = class {
+  scene = new Scene();
+  dummy = new Camera();
+  camera = { value: new Matrix4() };
+  faces;
+  edges;
+  grid = new BufferGeometry();
+  gridKey = "";
+  constructor() {
+    this.faces = instanced(faceVertices());
+    this.edges = instanced(edgeVertices());
+    const material = (vertex2) => new RawShaderMaterial({
+      glslVersion: GLSL3,
+      vertexShader: vertex2,
+      fragmentShader: FRAGMENT,
+      uniforms: { camera: this.camera },
+      transparent: true,
+      premultipliedAlpha: true,
+      depthWrite: false,
+      depthTest: false,
+      side: DoubleSide
+    });
+    const grid = new LineSegments(this.grid, material(GRID_VERTEX));
+    const faces = new Mesh(this.faces, material(VERTEX.replace("BODY", "vec4(mix(tint, colour.rgb, step(1.0, colour.a)), fract(colour.a))")));
+    const edges = new LineSegments(this.edges, material(VERTEX.replace("BODY", "vec4(colour.rgb, 0.95)")));
+    [grid, faces, edges].forEach((one, i) => {
+      one.frustumCulled = false;
+      one.renderOrder = i;
+      this.scene.add(one);
+    });
+  }
+  draw(gl, boxes, looks, camera, w, h, palette2, extent) {
+    this.setGrid(palette2, extent);
+    const order = boxes.map((box, i) => ({ box, look: looks[i], depth: dot(sub(centre(box), camera.position), camera.forward) })).sort((a, b) => b.depth - a.depth).slice(-MAX_OBJECTS);
+    fill(this.faces, order, (look) => [...hex(look.colour), (look.flat ? 1 : 0) + look.opacity]);
+    fill(this.edges, order, (look) => [...hex(look.edge), 1]);
+    this.camera.value.copy(clipMatrix(camera, w, h));
+    const { renderer } = gl;
+    gl.fit(w, h);
+    renderer.setRenderTarget(null);
+    renderer.setViewport(0, 0, w, h);
+    renderer.setScissor(0, 0, w, h);
+    renderer.setScissorTest(true);
+    renderer.setClearColor(0, 0);
+    renderer.clear();
+    renderer.info.reset();
+    renderer.render(this.scene, this.dummy);
+    counters.draws = renderer.info.render.calls;
+    renderer.setScissorTest(false);
+  }
+  setGrid(palette2, extent) {
+    const key = JSON.stringify([palette2, extent]);
+    if (key === this.gridKey) return;
+    this.gridKey = key;
+    const lines = gridLines(palette2, extent);
+    this.grid.setAttribute("position", new BufferAttribute(new Float32Array(lines.flatMap((l) => [...l.a, ...l.b])), 3));
+    const rgba = lines.flatMap((l) => [...hex(l.colour), l.opacity, ...hex(l.colour), l.opacity]);
+    this.grid.setAttribute("colour", new BufferAttribute(new Float32Array(rgba), 4));
+  }
+  dispose() {
+    for (const geometry of [this.faces, this.edges, this.grid]) geometry.dispose();
+    this.scene.traverse((one) => one.material?.dispose?.());
+  }
+};
+function gridLines(palette2, extent) {
+  const out = [];
+  const half = extent / 2;
+  for (let i = -half; i <= half; i++) {
+    const major = i % 5 === 0;
+    const opacity = major ? 0.5 : 0.26;
+    const pieces = 4;
+    for (let k = 0; k < pieces; k++) {
+      const [from, to] = [-half + extent * k / pieces, -half + extent * (k + 1) / pieces];
+      out.push({ a: [i, from, 0], b: [i, to, 0], colour: i === 0 ? palette2.axisY : palette2.grid, opacity: i === 0 ? 0.9 : opacity });
+      out.push({ a: [from, i, 0], b: [to, i, 0], colour: i === 0 ? palette2.axisX : palette2.grid, opacity: i === 0 ? 0.9 : opacity });
+    }
+  }
+  return out;
+}
+var FACE_TINTS = [[0.25, 0.42, 1], [0.2, 0.75, 0.36], [0.2, 0.75, 0.36], [1, 0.27, 0.25], [0.14, 0.5, 0.25], [0.3, 0.85, 0.45]];
+function faceVertices() {
+  const position = [];
+  const tint = [];
+  for (let axis = 0; axis < 3; axis++)
+    for (const sign of [-1, 1]) {
+      const [u, v] = [(axis + 1) % 3, (axis + 2) % 3];
+      for (const [a, b] of [[-1, -1], [1, -1], [1, 1], [-1, -1], [1, 1], [-1, 1]]) {
+        const p = [0, 0, 0];
+        [p[axis], p[u], p[v]] = [sign / 2, a / 2, b / 2];
+        position.push(...p);
+        tint.push(...FACE_TINTS[axis * 2 + (sign > 0 ? 1 : 0)]);
+      }
+    }
+  return { position, tint };
+}
+function edgeVertices() {
+  const corner = (i) => [i & 1 ? 0.5 : -0.5, i & 2 ? 0.5 : -0.5, i & 4 ? 0.5 : -0.5];
+  const position = EDGES.flatMap(([a, b]) => [...corner(a), ...corner(b)]);
+  return { position, tint: position.map(() => 0) };
+}
+function instanced({ position, tint }) {
+  const geometry = new InstancedBufferGeometry();
+  geometry.setAttribute("position", new BufferAttribute(new Float32Array(position), 3));
+  geometry.setAttribute("tint", new BufferAttribute(new Float32Array(tint), 3));
+  for (const name of ["row0", "row1", "row2", "colour"])
+    geometry.setAttribute(name, new InstancedBufferAttribute(new Float32Array(MAX_OBJECTS * 4), 4));
+  return geometry;
+}
+function fill(geometry, order, colour) {
+  const rows = ["row0", "row1", "row2"].map((n) => geometry.getAttribute(n));
+  const colours = geometry.getAttribute("colour");
+  order.forEach(({ box, look }, i) => {
+    const turn = rotation(box.yaw_deg, box.tilt);
+    const c = centre(box);
+    rows.forEach((row, k) => row.setXYZW(i, turn[k][0] * box.size[0], turn[k][1] * box.size[1], turn[k][2] * box.size[2], c[k]));
+    const [r, g, b, a] = colour(look);
+    colours.setXYZW(i, r, g, b, a);
+  });
+  for (const one of [...rows, colours]) one.needsUpdate = true;
+  geometry.instanceCount = order.length;
+}
+
+// src/render/overlay.ts
+function segment(camera, a, b, near = 0.05) {
+  const [p, q] = [project(camera, a), project(camera, b)];
+  if (p[2] <= near && q[2] <= near) return null;
+  const cut = (from, to, df, dt) => {
+    const t = (near - df) / (dt - df);
+    return project(camera, from.map((v, i) => v + t * (to[i] - v)));
+  };
+  return [p[2] > near ? p : cut(a, b, p[2], q[2]), q[2] > near ? q : cut(b, a, q[2], p[2])];
+}
+function drawFrame(ctx, frame, w, h, palette2, thirds) {
+  ctx.fillStyle = palette2.dark ? "rgba(8,9,11,.62)" : "rgba(60,66,78,.42)";
+  ctx.beginPath();
+  ctx.rect(0, 0, w, h);
+  ctx.rect(frame.x, frame.y, frame.w, frame.h);
+  ctx.fill("evenodd");
+  ctx.strokeStyle = palette2.ink;
+  ctx.globalAlpha = 0.75;
+  ctx.lineWidth = 1;
+  ctx.strokeRect(frame.x - 0.5, frame.y - 0.5, frame.w + 1, frame.h + 1);
+  if (thirds) {
+    ctx.globalAlpha = 0.16;
+    ctx.beginPath();
+    for (const t of [1 / 3, 2 / 3]) {
+      ctx.moveTo(frame.x + frame.w * t, frame.y);
+      ctx.lineTo(frame.x + frame.w * t, frame.y + frame.h);
+      ctx.moveTo(frame.x, frame.y + frame.h * t);
+      ctx.lineTo(frame.x + frame.w, frame.y + frame.h * t);
+    }
+    ctx.stroke();
+    ctx.setLineDash([4, 4]);
+    ctx.strokeRect(frame.x + frame.w * 0.05, frame.y + frame.h * 0.05, frame.w * 0.9, frame.h * 0.9);
+    ctx.setLineDash([]);
+  }
+  ctx.globalAlpha = 1;
+}
+function drawOutline(ctx, box, camera, colour, width, dash = []) {
+  const world = corners(box);
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = width;
+  ctx.setLineDash(dash);
+  ctx.beginPath();
+  for (const [a, b] of EDGES) {
+    const line = segment(camera, world[a], world[b]);
+    if (!line) continue;
+    ctx.moveTo(line[0][0], line[0][1]);
+    ctx.lineTo(line[1][0], line[1][1]);
+  }
+  ctx.stroke();
+  ctx.setLineDash([]);
+}
+function drawFront(ctx, box, camera, colour) {
+  const world = corners(box);
+  const bottom = [2, 3].map((i) => world[i]);
+  const mid2 = bottom[0].map((v, i) => (v + bottom[1][i]) / 2);
+  const c = [box.position[0], box.position[1], box.position[2]];
+  const out = sub(mid2, c);
+  const n = Math.hypot(out[0], out[1]) || 1;
+  const size = Math.min(0.28, 0.35 * Math.min(box.size[0], box.size[1]) + 0.06);
+  const dir = [out[0] / n * size, out[1] / n * size, 0];
+  const side = [-dir[1] * 0.8, dir[0] * 0.8, 0];
+  const at = (f, s) => [mid2[0] + dir[0] * f + side[0] * s, mid2[1] + dir[1] * f + side[1] * s, box.position[2]];
+  const points = [at(0.35, -1), at(1.25, 0), at(0.35, 1)].map((p) => project(camera, p));
+  if (points.some((p) => p[2] < 0.05)) return;
+  path(ctx, points, false);
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = 2;
+  ctx.stroke();
+}
+function drawLabel(ctx, text, x, y, palette2, chip, strong = false) {
+  ctx.font = `${strong ? 600 : 400} 11px ui-sans-serif, system-ui, sans-serif`;
+  const short = text.length > 34 ? `${text.slice(0, 33)}…` : text;
+  const w = ctx.measureText(short).width + (chip ? 22 : 12);
+  const [left, top] = [x - w / 2, y - 9];
+  ctx.globalAlpha = strong ? 0.95 : 0.78;
+  ctx.fillStyle = palette2.halo;
+  ctx.beginPath();
+  ctx.roundRect(left, top, w, 18, 5);
+  ctx.fill();
+  ctx.globalAlpha = 1;
+  if (chip) {
+    ctx.fillStyle = chip;
+    ctx.fillRect(left + 6, top + 5, 8, 8);
+  }
+  ctx.fillStyle = palette2.ink;
+  ctx.textBaseline = "middle";
+  ctx.textAlign = "left";
+  ctx.fillText(short, left + (chip ? 18 : 6), top + 9.5);
+}
+function drawName(ctx, scene, box, camera, palette2, strong, taken) {
+  const top = project(camera, [box.position[0], box.position[1], box.position[2] + box.size[2]]);
+  if (top[2] < 0.05) return;
+  const text = `${scene.objects.indexOf(box) + 1}  ${label(box)}`;
+  const w = Math.min(text.length, 34) * 6.2 + 22;
+  const rect = { x: top[0] - w / 2, y: top[1] - 23, w, h: 18 };
+  const covers = (r) => rect.x < r.x + r.w && r.x < rect.x + rect.w && rect.y < r.y + r.h && r.y < rect.y + rect.h;
+  if (!strong && taken.some(covers)) return;
+  taken.push(rect);
+  drawLabel(ctx, text, top[0], top[1] - 14, palette2, colourOf(scene, box), strong);
+}
+function drawGuides(ctx, guides, boxes, camera, palette2) {
+  ctx.strokeStyle = palette2.accent;
+  ctx.lineWidth = 1;
+  ctx.setLineDash([5, 4]);
+  for (const guide of guides) {
+    const other = boxes.find((b) => b.id === guide.with);
+    if (!other) continue;
+    const [u, v] = [(guide.axis + 1) % 3, (guide.axis + 2) % 3];
+    for (const k of [u, v]) {
+      const a = [...other.position];
+      a[guide.axis] = guide.at;
+      const b = [...a];
+      a[k] -= 3;
+      b[k] += 3;
+      const line = segment(camera, a, b);
+      if (!line) continue;
+      path(ctx, line, false);
+      ctx.stroke();
+    }
+  }
+  ctx.setLineDash([]);
+}
+function drawMasks(ctx, scene, camera, frame) {
+  const [w, h] = maskSize(outputSize(scene));
+  const model = pinhole(activeCamera(scene), w, h);
+  const boxes = drawn(scene);
+  const first = nearestPerCell(boxes, model, w, h);
+  const [cw, ch] = [frame.w / CELLS, frame.h / CELLS];
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(frame.x, frame.y, frame.w, frame.h);
+  ctx.clip();
+  ctx.fillStyle = "#000";
+  ctx.fillRect(frame.x, frame.y, frame.w, frame.h);
+  for (const box of spoken(scene)) {
+    const on = cells(silhouette(box, model), w, h);
+    const own = boxes.indexOf(box);
+    ctx.fillStyle = ctx.strokeStyle = colourOf(scene, box);
+    ctx.lineWidth = 1;
+    ctx.beginPath();
+    on.forEach((set, i) => {
+      if (!set) return;
+      const [x, y] = [frame.x + i % CELLS * cw, frame.y + Math.floor(i / CELLS) * ch];
+      ctx.globalAlpha = 0.34;
+      if (first[i] === own || first[i] < 0) return ctx.fillRect(x + 0.5, y + 0.5, cw - 1, ch - 1);
+      ctx.moveTo(x + 0.5, y + ch - 0.5);
+      ctx.lineTo(x + cw - 0.5, y + 0.5);
+    });
+    ctx.globalAlpha = 0.8;
+    ctx.stroke();
+    ctx.globalAlpha = 1;
+    const outline = silhouette(box, camera);
+    if (outline.length < 3) continue;
+    path(ctx, outline, true);
+    ctx.lineWidth = 1.5;
+    ctx.stroke();
+  }
+  ctx.restore();
+}
+function drawSimple(ctx, boxes, looks, camera, palette2, extent) {
+  for (const line of gridLines(palette2, extent)) {
+    const cut = segment(camera, line.a, line.b);
+    if (!cut) continue;
+    ctx.globalAlpha = line.opacity;
+    ctx.strokeStyle = line.colour;
+    ctx.lineWidth = 1;
+    path(ctx, cut, false);
+    ctx.stroke();
+  }
+  const faces = boxes.flatMap((box, i) => {
+    const world = corners(box);
+    const points = world.map((p) => project(camera, p));
+    return FACES.map((loop, k) => ({
+      points: loop.map((c) => points[c]),
+      look: looks[i],
+      tint: FACE_TINTS[k],
+      depth: loop.reduce((sum, c) => sum + points[c][2], 0) / 4
+    })).filter((f) => f.points.every((p) => p[2] > 0.05));
+  });
+  for (const face of faces.sort((a, b) => b.depth - a.depth)) {
+    path(ctx, face.points, true);
+    ctx.globalAlpha = face.look.opacity;
+    ctx.fillStyle = face.look.flat ? face.look.colour : `rgb(${face.tint.map((v) => Math.round(v * 255)).join()})`;
+    ctx.fill();
+  }
+  ctx.globalAlpha = 0.95;
+  boxes.forEach((box, i) => drawOutline(ctx, box, camera, looks[i].edge, 1));
+  ctx.globalAlpha = 1;
+}
+
 // src/ui/panels.ts
 var TABS = ["object", "words", "camera", "picture"];
+var THUMB = 64;
+var THUMBS = 24;
 var SIZES = [[512, 512], [768, 768], [1024, 1024], [1280, 720], [720, 1280], [1152, 896], [896, 1152]];
 var Panels = class {
   constructor(store, actions, t, menu, hover) {
@@ -32019,27 +32607,66 @@ var Panels = class {
       badge.classList.toggle("se-amber", own.length > 0);
       if (own.length) badge.append(...own.map((p) => element("p", { "data-code": p.code }, [icon("warn"), t(`code.${p.code}`, p.values)])));
       else badge.append(element("p", {}, [t("camera.comfort")]));
+      if (store.busy) return;
       clear(list2);
-      for (const camera of store.scene.cameras) {
-        const on = camera.id === store.scene.active_camera;
-        list2.append(button(camera.name, "camera", () => actions.useCamera(camera.id), { text: camera.name, pressed: on, class: "se-mini" }));
-      }
+      for (const camera of store.scene.cameras) list2.append(this.cameraCard(camera));
       list2.append(button(t("camera.add"), "add", () => actions.addCamera(), { class: "se-mini" }));
       if (store.scene.cameras.length > 1) list2.append(button(t("camera.remove"), "trash", () => actions.removeCamera(store.scene.active_camera), { class: "se-mini" }));
       list2.append(button(t("camera.ring"), null, () => this.menu.ring(), { text: t("camera.ring"), class: "se-mini" }));
     });
+    const [trace, ...backdrop] = this.backdropLine();
     const locked = element("input", { type: "checkbox" });
     locked.addEventListener("change", () => store.edit(t("step.camera"), () => cam().locked = locked.checked));
     this.live.push(() => locked.checked = cam().locked);
     return [
       ...sliders,
+      ...backdrop,
       element("div", { class: "se-line" }, [
         button(t("camera.home"), "home", () => actions.bringHome(), { text: t("camera.home") }),
-        element("label", { class: "se-check", title: t("camera.locked.hint") }, [locked, t("camera.locked")])
+        element("label", { class: "se-check", title: t("camera.locked.hint") }, [locked, t("camera.locked")]),
+        trace
       ]),
       badge,
       list2
     ];
+  }
+  /** What a camera sees, small, with its name. */
+  cameraCard(camera) {
+    const { store, actions, t } = this;
+    const [w, h] = camera.size ?? store.scene.output.size;
+    const k = THUMB / Math.max(w, h);
+    const one = button(t("camera.use", { name: camera.name }), null, () => actions.useCamera(camera.id), { pressed: camera.id === store.scene.active_camera, class: "se-cam" });
+    const canvas = element("canvas", { width: Math.round(w * k * 2), height: Math.round(h * k * 2), style: `width:${w * k}px;height:${h * k}px`, "aria-hidden": "true" });
+    if (store.scene.cameras.length <= THUMBS) {
+      const ctx = canvas.getContext("2d");
+      const look = this.menu.look();
+      ctx.fillStyle = look.ground;
+      ctx.fillRect(0, 0, canvas.width, canvas.height);
+      const boxes = store.shown;
+      const looks = boxes.map((b) => ({ colour: colourOf(store.scene, b), edge: colourOf(store.scene, b), opacity: 0.45, flat: true }));
+      drawSimple(ctx, boxes, looks, pinhole(camera, canvas.width, canvas.height), look, 10);
+      one.append(canvas);
+    }
+    one.append(element("span", {}, [camera.name]));
+    return one;
+  }
+  /** A button to choose a picture to trace, and how strongly it shows once there is one. */
+  backdropLine() {
+    const { store, t } = this;
+    const range = element("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": t("backdrop.opacity") });
+    range.addEventListener("input", () => store.set({ backdropOpacity: Number(range.value), through: true, mode: "solid" }));
+    const shown2 = element("div", { class: "se-slider" }, [
+      element("span", { class: "se-caption" }, [t("backdrop.opacity")]),
+      range,
+      button(t("menu.noBackdrop"), "close", () => store.set({ backdrop: null }), { class: "se-mini" })
+    ]);
+    const choose = button(t("menu.backdrop"), "image", () => this.menu.trace());
+    this.live.push(() => {
+      shown2.hidden = !store.backdrop;
+      shown2.lastChild.hidden = !store.session.backdrop;
+      range.value = String(store.session.backdropOpacity);
+    });
+    return [choose, shown2];
   }
   pictureTab() {
     const { t, store } = this;
@@ -32204,7 +32831,9 @@ var START = {
   faceColours: true,
   names: true,
   backdrop: null,
-  backdropOpacity: 0.5,
+  backdropOpacity: 0.6,
+  linked: null,
+  ghosts: null,
   generated: null,
   collapsed: false
 };
@@ -32258,6 +32887,14 @@ var Store = class {
     this.dialogOpen = open;
     if (open) this.restartHistory("Open");
     this.tell("history");
+  }
+  /** The picture behind the boxes: one chosen here, or the linked one. */
+  get backdrop() {
+    return this.session.backdrop ?? this.session.linked;
+  }
+  /** What the control image is compared with. */
+  get compared() {
+    return this.session.generated ?? this.session.linked;
   }
   /** Pictures of the model's view need the camera. */
   get looksThrough() {
@@ -32489,6 +33126,8 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor .se-viewport>canvas{position:absolute;inset:0;width:100%;height:100%;display:block}
 .sightline-editor .se-status{position:absolute;left:8px;bottom:6px;display:flex;gap:8px;align-items:center;padding:2px 7px;border-radius:5px;background:var(--se-bg);font-size:11px;max-width:calc(100% - 16px)}
 .sightline-editor .se-warnings{border:0;background:none;font:inherit;padding:0;min-height:24px;cursor:pointer}
+.sightline-editor .se-tip{position:absolute;left:8px;right:8px;bottom:34px;margin:auto;width:fit-content;max-width:460px;display:flex;gap:8px;align-items:center;padding:5px 6px 5px 12px;border-radius:8px;background:var(--se-bg);border:1px solid var(--se-line);border-left:3px solid var(--se-accent)}
+.sightline-editor .se-tip:empty{display:none}
 .sightline-editor .se-hint{position:absolute;left:50%;top:50%;transform:translate(-50%,-50%);display:flex;flex-wrap:wrap;gap:8px;justify-content:center;width:min(88%,320px);text-align:center}
 .sightline-editor .se-hint:empty{display:none}
 .sightline-editor .se-hint p{width:100%;padding:6px 10px;border-radius:6px;background:var(--se-bg)}
@@ -32511,6 +33150,12 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor .se-text{width:100%;min-height:28px;border:0;border-radius:6px;background:var(--se-field);padding:4px 8px;resize:vertical;user-select:text}
 .sightline-editor .se-three{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:6px}
 .sightline-editor .se-line{display:flex;flex-wrap:wrap;gap:6px;align-items:center}
+.sightline-editor .se-cam{flex-direction:column;height:auto;padding:3px;gap:2px;max-width:84px}
+.sightline-editor .se-cam canvas{border-radius:4px;display:block}
+.sightline-editor .se-cam span{max-width:76px;overflow:hidden;text-overflow:ellipsis;font-size:11px}
+.sightline-editor .se-cameras{align-items:flex-end}
+.sightline-editor .se-keep{display:flex;gap:6px;align-items:center;flex:none;border-top:1px solid var(--se-line);padding-top:8px}
+.sightline-editor .se-keep .se-caption{white-space:nowrap}
 .sightline-editor .se-preset{flex:1;background:var(--se-field);height:28px}
 .sightline-editor .se-colour{width:30px;height:28px;border:0;border-radius:6px;padding:2px;background:var(--se-field);cursor:pointer}
 .sightline-editor .se-check{display:inline-flex;align-items:center;gap:5px;min-height:24px;cursor:pointer}
@@ -32562,6 +33207,9 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor.se-narrow .se-list{border-right:0;border-top:1px solid var(--se-line);max-height:104px}
 .sightline-editor.se-narrow .se-slider{grid-template-columns:minmax(120px,52%) 1fr 26px}
 .sightline-editor.se-narrow .se-tab{padding:5px 7px}
+.sightline-editor.se-still>:not(.se-body),.sightline-editor.se-still .se-body>:not(.se-viewport),.sightline-editor.se-still .se-viewport>:not(canvas){display:none}
+.sightline-editor.se-still .se-body{display:flex}
+.sightline-editor.se-still .se-viewport{flex:1;pointer-events:none}
 .sightline-editor.se-roomy .se-body{grid-template:minmax(0,1fr)/220px minmax(0,1fr) 340px;grid-template-areas:"list view panel"}
 .sightline-editor.se-roomy .se-panels{border-top:0;border-left:1px solid var(--se-line);display:flex;flex-direction:column}
 .sightline-editor.se-roomy .se-panel{flex:1;height:auto}
@@ -32697,406 +33345,6 @@ function palette(element2) {
   return 0.299 * r + 0.587 * g + 0.114 * b < 140 ? DARK : LIGHT;
 }
 
-// src/render/solid.ts
-var VERTEX = `
-in vec3 position;
-in vec3 tint;
-in vec4 row0, row1, row2;
-in vec4 colour;
-uniform mat4 camera;
-out vec4 shade;
-void main() {
-  vec4 p = vec4(position, 1.0);
-  vec3 world = vec3(dot(row0, p), dot(row1, p), dot(row2, p));
-  gl_Position = camera * vec4(world, 1.0);
-  shade = BODY;
-}`;
-var FRAGMENT = `
-precision highp float;
-in vec4 shade;
-out vec4 result;
-void main() { result = vec4(shade.rgb * shade.a, shade.a); }`;
-var GRID_VERTEX = `
-in vec3 position;
-in vec4 colour;
-uniform mat4 camera;
-uniform vec3 eye;
-out vec4 shade;
-void main() {
-  gl_Position = camera * vec4(position, 1.0);
-  shade = vec4(colour.rgb, colour.a);
-}`;
-function clipMatrix(camera, w, h, near = 0.05, far = 2e3) {
-  const { right: r, up: u, forward: f, position: c } = camera;
-  const view2 = new Matrix4().set(
-    r[0],
-    r[1],
-    r[2],
-    -dot(r, c),
-    u[0],
-    u[1],
-    u[2],
-    -dot(u, c),
-    f[0],
-    f[1],
-    f[2],
-    -dot(f, c),
-    0,
-    0,
-    0,
-    1
-  );
-  const lens = new Matrix4().set(
-    2 * camera.focal / w,
-    0,
-    2 * camera.cx / w - 1,
-    0,
-    0,
-    2 * camera.focal / h,
-    1 - 2 * camera.cy / h,
-    0,
-    0,
-    0,
-    (far + near) / (far - near),
-    -2 * far * near / (far - near),
-    0,
-    0,
-    1,
-    0
-  );
-  return lens.multiply(view2);
-}
-var hex = (text) => {
-  const n = parseInt(text.slice(1, 7), 16);
-  return [(n >> 16) / 255, (n >> 8 & 255) / 255, (n & 255) / 255];
-};
-var SolidView = class {
-  scene = new Scene();
-  dummy = new Camera();
-  camera = { value: new Matrix4() };
-  faces;
-  edges;
-  grid = new BufferGeometry();
-  gridKey = "";
-  constructor() {
-    this.faces = instanced(faceVertices());
-    this.edges = instanced(edgeVertices());
-    const material = (vertex2) => new RawShaderMaterial({
-      glslVersion: GLSL3,
-      vertexShader: vertex2,
-      fragmentShader: FRAGMENT,
-      uniforms: { camera: this.camera },
-      transparent: true,
-      premultipliedAlpha: true,
-      depthWrite: false,
-      depthTest: false,
-      side: DoubleSide
-    });
-    const grid = new LineSegments(this.grid, material(GRID_VERTEX));
-    const faces = new Mesh(this.faces, material(VERTEX.replace("BODY", "vec4(mix(tint, colour.rgb, step(1.0, colour.a)), fract(colour.a))")));
-    const edges = new LineSegments(this.edges, material(VERTEX.replace("BODY", "vec4(colour.rgb, 0.95)")));
-    [grid, faces, edges].forEach((one, i) => {
-      one.frustumCulled = false;
-      one.renderOrder = i;
-      this.scene.add(one);
-    });
-  }
-  draw(gl, boxes, looks, camera, w, h, palette2, extent) {
-    this.setGrid(palette2, extent);
-    const order = boxes.map((box, i) => ({ box, look: looks[i], depth: dot(sub(centre(box), camera.position), camera.forward) })).sort((a, b) => b.depth - a.depth).slice(-MAX_OBJECTS);
-    fill(this.faces, order, (look) => [...hex(look.colour), (look.flat ? 1 : 0) + look.opacity]);
-    fill(this.edges, order, (look) => [...hex(look.edge), 1]);
-    this.camera.value.copy(clipMatrix(camera, w, h));
-    const { renderer } = gl;
-    gl.fit(w, h);
-    renderer.setRenderTarget(null);
-    renderer.setViewport(0, 0, w, h);
-    renderer.setScissor(0, 0, w, h);
-    renderer.setScissorTest(true);
-    renderer.setClearColor(palette2.ground, 1);
-    renderer.clear();
-    renderer.info.reset();
-    renderer.render(this.scene, this.dummy);
-    counters.draws = renderer.info.render.calls;
-    renderer.setScissorTest(false);
-  }
-  setGrid(palette2, extent) {
-    const key = JSON.stringify([palette2, extent]);
-    if (key === this.gridKey) return;
-    this.gridKey = key;
-    const lines = gridLines(palette2, extent);
-    this.grid.setAttribute("position", new BufferAttribute(new Float32Array(lines.flatMap((l) => [...l.a, ...l.b])), 3));
-    const rgba = lines.flatMap((l) => [...hex(l.colour), l.opacity, ...hex(l.colour), l.opacity]);
-    this.grid.setAttribute("colour", new BufferAttribute(new Float32Array(rgba), 4));
-  }
-  dispose() {
-    for (const geometry of [this.faces, this.edges, this.grid]) geometry.dispose();
-    this.scene.traverse((one) => one.material?.dispose?.());
-  }
-};
-function gridLines(palette2, extent) {
-  const out = [];
-  const half = extent / 2;
-  for (let i = -half; i <= half; i++) {
-    const major = i % 5 === 0;
-    const opacity = major ? 0.5 : 0.26;
-    const pieces = 4;
-    for (let k = 0; k < pieces; k++) {
-      const [from, to] = [-half + extent * k / pieces, -half + extent * (k + 1) / pieces];
-      out.push({ a: [i, from, 0], b: [i, to, 0], colour: i === 0 ? palette2.axisY : palette2.grid, opacity: i === 0 ? 0.9 : opacity });
-      out.push({ a: [from, i, 0], b: [to, i, 0], colour: i === 0 ? palette2.axisX : palette2.grid, opacity: i === 0 ? 0.9 : opacity });
-    }
-  }
-  return out;
-}
-var FACE_TINTS = [[0.25, 0.42, 1], [0.2, 0.75, 0.36], [0.2, 0.75, 0.36], [1, 0.27, 0.25], [0.14, 0.5, 0.25], [0.3, 0.85, 0.45]];
-function faceVertices() {
-  const position = [];
-  const tint = [];
-  for (let axis = 0; axis < 3; axis++)
-    for (const sign of [-1, 1]) {
-      const [u, v] = [(axis + 1) % 3, (axis + 2) % 3];
-      for (const [a, b] of [[-1, -1], [1, -1], [1, 1], [-1, -1], [1, 1], [-1, 1]]) {
-        const p = [0, 0, 0];
-        [p[axis], p[u], p[v]] = [sign / 2, a / 2, b / 2];
-        position.push(...p);
-        tint.push(...FACE_TINTS[axis * 2 + (sign > 0 ? 1 : 0)]);
-      }
-    }
-  return { position, tint };
-}
-function edgeVertices() {
-  const corner = (i) => [i & 1 ? 0.5 : -0.5, i & 2 ? 0.5 : -0.5, i & 4 ? 0.5 : -0.5];
-  const position = EDGES.flatMap(([a, b]) => [...corner(a), ...corner(b)]);
-  return { position, tint: position.map(() => 0) };
-}
-function instanced({ position, tint }) {
-  const geometry = new InstancedBufferGeometry();
-  geometry.setAttribute("position", new BufferAttribute(new Float32Array(position), 3));
-  geometry.setAttribute("tint", new BufferAttribute(new Float32Array(tint), 3));
-  for (const name of ["row0", "row1", "row2", "colour"])
-    geometry.setAttribute(name, new InstancedBufferAttribute(new Float32Array(MAX_OBJECTS * 4), 4));
-  return geometry;
-}
-function fill(geometry, order, colour) {
-  const rows = ["row0", "row1", "row2"].map((n) => geometry.getAttribute(n));
-  const colours = geometry.getAttribute("colour");
-  order.forEach(({ box, look }, i) => {
-    const turn = rotation(box.yaw_deg, box.tilt);
-    const c = centre(box);
-    rows.forEach((row, k) => row.setXYZW(i, turn[k][0] * box.size[0], turn[k][1] * box.size[1], turn[k][2] * box.size[2], c[k]));
-    const [r, g, b, a] = colour(look);
-    colours.setXYZW(i, r, g, b, a);
-  });
-  for (const one of [...rows, colours]) one.needsUpdate = true;
-  geometry.instanceCount = order.length;
-}
-
-// src/render/overlay.ts
-function segment(camera, a, b, near = 0.05) {
-  const [p, q] = [project(camera, a), project(camera, b)];
-  if (p[2] <= near && q[2] <= near) return null;
-  const cut = (from, to, df, dt) => {
-    const t = (near - df) / (dt - df);
-    return project(camera, from.map((v, i) => v + t * (to[i] - v)));
-  };
-  return [p[2] > near ? p : cut(a, b, p[2], q[2]), q[2] > near ? q : cut(b, a, q[2], p[2])];
-}
-function drawFrame(ctx, frame, w, h, palette2, thirds) {
-  ctx.fillStyle = palette2.dark ? "rgba(8,9,11,.62)" : "rgba(60,66,78,.42)";
-  ctx.beginPath();
-  ctx.rect(0, 0, w, h);
-  ctx.rect(frame.x, frame.y, frame.w, frame.h);
-  ctx.fill("evenodd");
-  ctx.strokeStyle = palette2.ink;
-  ctx.globalAlpha = 0.75;
-  ctx.lineWidth = 1;
-  ctx.strokeRect(frame.x - 0.5, frame.y - 0.5, frame.w + 1, frame.h + 1);
-  if (thirds) {
-    ctx.globalAlpha = 0.16;
-    ctx.beginPath();
-    for (const t of [1 / 3, 2 / 3]) {
-      ctx.moveTo(frame.x + frame.w * t, frame.y);
-      ctx.lineTo(frame.x + frame.w * t, frame.y + frame.h);
-      ctx.moveTo(frame.x, frame.y + frame.h * t);
-      ctx.lineTo(frame.x + frame.w, frame.y + frame.h * t);
-    }
-    ctx.stroke();
-    ctx.setLineDash([4, 4]);
-    ctx.strokeRect(frame.x + frame.w * 0.05, frame.y + frame.h * 0.05, frame.w * 0.9, frame.h * 0.9);
-    ctx.setLineDash([]);
-  }
-  ctx.globalAlpha = 1;
-}
-function drawOutline(ctx, box, camera, colour, width, dash = []) {
-  const world = corners(box);
-  ctx.strokeStyle = colour;
-  ctx.lineWidth = width;
-  ctx.setLineDash(dash);
-  ctx.beginPath();
-  for (const [a, b] of EDGES) {
-    const line = segment(camera, world[a], world[b]);
-    if (!line) continue;
-    ctx.moveTo(line[0][0], line[0][1]);
-    ctx.lineTo(line[1][0], line[1][1]);
-  }
-  ctx.stroke();
-  ctx.setLineDash([]);
-}
-function drawFront(ctx, box, camera, colour) {
-  const world = corners(box);
-  const bottom = [2, 3].map((i) => world[i]);
-  const mid2 = bottom[0].map((v, i) => (v + bottom[1][i]) / 2);
-  const c = [box.position[0], box.position[1], box.position[2]];
-  const out = sub(mid2, c);
-  const n = Math.hypot(out[0], out[1]) || 1;
-  const size = Math.min(0.28, 0.35 * Math.min(box.size[0], box.size[1]) + 0.06);
-  const dir = [out[0] / n * size, out[1] / n * size, 0];
-  const side = [-dir[1] * 0.8, dir[0] * 0.8, 0];
-  const at = (f, s) => [mid2[0] + dir[0] * f + side[0] * s, mid2[1] + dir[1] * f + side[1] * s, box.position[2]];
-  const points = [at(0.35, -1), at(1.25, 0), at(0.35, 1)].map((p) => project(camera, p));
-  if (points.some((p) => p[2] < 0.05)) return;
-  path(ctx, points, false);
-  ctx.strokeStyle = colour;
-  ctx.lineWidth = 2;
-  ctx.stroke();
-}
-function drawLabel(ctx, text, x, y, palette2, chip, strong = false) {
-  ctx.font = `${strong ? 600 : 400} 11px ui-sans-serif, system-ui, sans-serif`;
-  const short = text.length > 34 ? `${text.slice(0, 33)}…` : text;
-  const w = ctx.measureText(short).width + (chip ? 22 : 12);
-  const [left, top] = [x - w / 2, y - 9];
-  ctx.globalAlpha = strong ? 0.95 : 0.78;
-  ctx.fillStyle = palette2.halo;
-  ctx.beginPath();
-  ctx.roundRect(left, top, w, 18, 5);
-  ctx.fill();
-  ctx.globalAlpha = 1;
-  if (chip) {
-    ctx.fillStyle = chip;
-    ctx.fillRect(left + 6, top + 5, 8, 8);
-  }
-  ctx.fillStyle = palette2.ink;
-  ctx.textBaseline = "middle";
-  ctx.textAlign = "left";
-  ctx.fillText(short, left + (chip ? 18 : 6), top + 9.5);
-}
-function drawName(ctx, scene, box, camera, palette2, strong, taken) {
-  const top = project(camera, [box.position[0], box.position[1], box.position[2] + box.size[2]]);
-  if (top[2] < 0.05) return;
-  const text = `${scene.objects.indexOf(box) + 1}  ${label(box)}`;
-  const w = Math.min(text.length, 34) * 6.2 + 22;
-  const rect = { x: top[0] - w / 2, y: top[1] - 23, w, h: 18 };
-  const covers = (r) => rect.x < r.x + r.w && r.x < rect.x + rect.w && rect.y < r.y + r.h && r.y < rect.y + rect.h;
-  if (!strong && taken.some(covers)) return;
-  taken.push(rect);
-  drawLabel(ctx, text, top[0], top[1] - 14, palette2, colourOf(scene, box), strong);
-}
-function drawGuides(ctx, guides, boxes, camera, palette2) {
-  ctx.strokeStyle = palette2.accent;
-  ctx.lineWidth = 1;
-  ctx.setLineDash([5, 4]);
-  for (const guide of guides) {
-    const other = boxes.find((b) => b.id === guide.with);
-    if (!other) continue;
-    const [u, v] = [(guide.axis + 1) % 3, (guide.axis + 2) % 3];
-    for (const k of [u, v]) {
-      const a = [...other.position];
-      a[guide.axis] = guide.at;
-      const b = [...a];
-      a[k] -= 3;
-      b[k] += 3;
-      const line = segment(camera, a, b);
-      if (!line) continue;
-      path(ctx, line, false);
-      ctx.stroke();
-    }
-  }
-  ctx.setLineDash([]);
-}
-function drawAxes(ctx, camera, x, y, palette2) {
-  const axes = [[1, 0, 0], [0, 1, 0], [0, 0, 1]].map((axis, i) => ({
-    x: dot(axis, camera.right),
-    y: -dot(axis, camera.up),
-    depth: dot(axis, camera.forward),
-    colour: [palette2.axisX, palette2.axisY, palette2.axisZ][i],
-    name: "XYZ"[i]
-  }));
-  ctx.font = "600 10px ui-sans-serif, system-ui, sans-serif";
-  ctx.textAlign = "center";
-  ctx.textBaseline = "middle";
-  for (const axis of axes.sort((a, b) => b.depth - a.depth)) {
-    ctx.strokeStyle = axis.colour;
-    ctx.lineWidth = 2;
-    path(ctx, [[x, y], [x + axis.x * 20, y + axis.y * 20]], false);
-    ctx.stroke();
-    ctx.fillStyle = axis.colour;
-    ctx.beginPath();
-    ctx.arc(x + axis.x * 26, y + axis.y * 26, 7.5, 0, 7);
-    ctx.fill();
-    ctx.fillStyle = palette2.dark ? "#101216" : "#fff";
-    ctx.fillText(axis.name, x + axis.x * 26, y + axis.y * 26 + 0.5);
-  }
-  ctx.textAlign = "left";
-}
-function drawMasks(ctx, scene, camera, frame, size, maskCamera) {
-  ctx.save();
-  ctx.beginPath();
-  ctx.rect(frame.x, frame.y, frame.w, frame.h);
-  ctx.clip();
-  ctx.fillStyle = "#000";
-  ctx.fillRect(frame.x, frame.y, frame.w, frame.h);
-  for (const box of spoken(scene)) {
-    const colour = colourOf(scene, box);
-    const on = cells(silhouette(box, maskCamera), size);
-    const [cw, ch] = [frame.w / CELLS, frame.h / CELLS];
-    ctx.fillStyle = colour;
-    ctx.globalAlpha = 0.3;
-    for (let i = 0; i < on.length; i++)
-      if (on[i]) ctx.fillRect(frame.x + i % CELLS * cw + 0.5, frame.y + Math.floor(i / CELLS) * ch + 0.5, cw - 1, ch - 1);
-    ctx.globalAlpha = 1;
-    const outline = silhouette(box, camera);
-    if (outline.length < 3) continue;
-    path(ctx, outline, true);
-    ctx.strokeStyle = colour;
-    ctx.lineWidth = 1.5;
-    ctx.stroke();
-  }
-  ctx.restore();
-}
-function drawSimple(ctx, boxes, looks, camera, w, h, palette2, extent) {
-  ctx.fillStyle = palette2.ground;
-  ctx.fillRect(0, 0, w, h);
-  for (const line of gridLines(palette2, extent)) {
-    const cut = segment(camera, line.a, line.b);
-    if (!cut) continue;
-    ctx.globalAlpha = line.opacity;
-    ctx.strokeStyle = line.colour;
-    ctx.lineWidth = 1;
-    path(ctx, cut, false);
-    ctx.stroke();
-  }
-  const faces = boxes.flatMap((box, i) => {
-    const world = corners(box);
-    const points = world.map((p) => project(camera, p));
-    return FACES.map((loop, k) => ({
-      points: loop.map((c) => points[c]),
-      look: looks[i],
-      tint: FACE_TINTS[k],
-      depth: loop.reduce((sum, c) => sum + points[c][2], 0) / 4
-    })).filter((f) => f.points.every((p) => p[2] > 0.05));
-  });
-  for (const face of faces.sort((a, b) => b.depth - a.depth)) {
-    path(ctx, face.points, true);
-    ctx.globalAlpha = face.look.opacity;
-    ctx.fillStyle = face.look.flat ? face.look.colour : `rgb(${face.tint.map((v) => Math.round(v * 255)).join()})`;
-    ctx.fill();
-  }
-  ctx.globalAlpha = 0.95;
-  boxes.forEach((box, i) => drawOutline(ctx, box, camera, looks[i].edge, 1));
-  ctx.globalAlpha = 1;
-}
-
 // src/ui/viewport.ts
 var MARGIN = 14;
 var solid = null;
@@ -33135,7 +33383,7 @@ var Viewport = class {
       store.on("selection", () => this.invalidate()),
       store.on("session", () => this.invalidate())
     );
-    this.gl?.watch(() => this.invalidate());
+    if (this.gl) this.ends.push(this.gl.watch(() => this.invalidate()));
   }
   store;
   t;
@@ -33153,6 +33401,10 @@ var Viewport = class {
   // sizes being offered
   look;
   shapes = [];
+  cube = [];
+  hotSide = null;
+  still = false;
+  // too small to work in: the camera's picture alone
   width = 0;
   height = 0;
   pictures = /* @__PURE__ */ new Map();
@@ -33169,11 +33421,11 @@ var Viewport = class {
   /** The rectangle of the output picture inside the viewport, CSS pixels. */
   get frameRect() {
     const [w, h] = outputSize(this.store.scene);
-    return frameRect(this.width, this.height, w, h, MARGIN);
+    return frameRect(this.width, this.height, w, h, this.still ? 0 : MARGIN);
   }
   /** The camera that is looked through, in CSS pixels of the viewport. */
   camera() {
-    if (this.store.looksThrough) {
+    if (this.store.looksThrough || this.still) {
       const f = this.frameRect;
       return pinhole(this.store.camera, f.w, f.h, f.x, f.y);
     }
@@ -33230,17 +33482,32 @@ var Viewport = class {
     const boxes = this.store.shown;
     const camera = scaled(this.camera(), k);
     const extent = Math.min(80, this.store.scene.environment?.grid?.size || 20);
+    ctx.fillStyle = this.look.ground;
+    ctx.fillRect(0, 0, w, h);
+    if (this.store.backdrop && this.store.session.mode === "solid" && this.store.looksThrough) this.drawBackdrop(ctx, k);
     if (gl) {
       if (solid?.gl !== gl) solid = { gl, view: new SolidView() };
       solid.view.draw(gl, boxes, this.looks(boxes), camera, w, h, this.look, extent);
       const top = gl.canvas.height - h;
       ctx.drawImage(gl.canvas, 0, top, w, h, 0, 0, w, h);
-    } else drawSimple(ctx, boxes, this.looks(boxes), camera, w, h, this.look, extent);
-    this.drawPictures(ctx, k);
+    } else drawSimple(ctx, boxes, this.looks(boxes), camera, this.look, extent);
+    if (!this.still) this.drawPictures(ctx, k);
   }
-  /** Backdrop, control image, server's image, masks, wipe: what fills the frame. */
+  /** A picture behind the boxes, to trace: it covers the frame and keeps its own proportions. */
+  drawBackdrop(ctx, k) {
+    const image = this.picture(this.store.backdrop);
+    if (!image) return;
+    const f = this.frameRect;
+    const s = Math.max(f.w / image.naturalWidth, f.h / image.naturalHeight);
+    const [w, h] = [f.w / s, f.h / s];
+    ctx.globalAlpha = this.store.session.backdropOpacity;
+    ctx.drawImage(image, (image.naturalWidth - w) / 2, (image.naturalHeight - h) / 2, w, h, f.x * k, f.y * k, f.w * k, f.h * k);
+    ctx.globalAlpha = 1;
+  }
+  /** Control image, server's image, masks, wipe: what fills the frame. */
   drawPictures(ctx, k) {
-    const { mode, backdrop, backdropOpacity, generated } = this.store.session;
+    const { mode } = this.store.session;
+    const { compared } = this.store;
     const f = this.frameRect;
     const put = (image, alpha = 1) => {
       if (!image) return;
@@ -33248,21 +33515,19 @@ var Viewport = class {
       ctx.drawImage(image, f.x * k, f.y * k, f.w * k, f.h * k);
       ctx.globalAlpha = 1;
     };
-    if (mode === "solid" && backdrop && this.store.looksThrough) put(this.picture(backdrop), backdropOpacity);
     if (mode === "exact") put(this.exact);
     if (mode === "masks") {
-      const [w, h] = outputSize(this.store.scene);
       ctx.save();
       ctx.scale(k, k);
-      drawMasks(ctx, this.store.scene, this.camera(), f, 1024, pinhole(this.store.camera, 1024, 1024 * h / w));
+      drawMasks(ctx, this.store.scene, this.camera(), f);
       ctx.restore();
     }
     if (mode === "control" || mode === "compare") {
       if (this.gl && !this.gl.lost) this.control.start(this.gl, this.store.scene);
       put(this.gl ? this.control.canvas : this.exact);
     }
-    if (mode === "compare" && generated) {
-      const image = this.picture(generated);
+    if (mode === "compare" && compared) {
+      const image = this.picture(compared);
       ctx.save();
       ctx.beginPath();
       ctx.rect((f.x + f.w * this.wipe) * k, f.y * k, f.w * (1 - this.wipe) * k, f.h * k);
@@ -33290,6 +33555,9 @@ var Viewport = class {
     const { store, look } = this;
     const { mode, names } = store.session;
     const camera = this.camera();
+    this.shapes = [];
+    this.cube = [];
+    if (this.still) return;
     if (store.looksThrough) drawFrame(ctx, this.frameRect, this.width, this.height, look, mode === "solid");
     const selected = new Set(store.session.selection);
     for (const box of store.shown) {
@@ -33298,6 +33566,7 @@ var Viewport = class {
       if (strong || hovered) drawOutline(ctx, box, camera, strong ? look.accent : look.ink, strong ? 2 : 1.5, box.locked ? [4, 3] : []);
       if (mode === "solid" && (strong || names)) drawFront(ctx, box, camera, strong ? look.accent : colourOf(store.scene, box));
     }
+    for (const box of store.session.ghosts ?? []) drawOutline(ctx, box, camera, look.grid, 1, [3, 4]);
     if (this.ghost)
       for (const box of store.scene.objects) {
         const next = this.ghost.get(box.id);
@@ -33311,8 +33580,11 @@ var Viewport = class {
     this.shapes = gizmoShapes(store, camera, look);
     const still = mode === "exact" || mode === "compare" || mode === "masks";
     if (!still || this.transform) drawGizmo(ctx, this.shapes, this.hot, look);
-    if (mode === "compare" && store.session.generated) this.drawWipe(ctx);
-    if (!store.looksThrough) drawAxes(ctx, camera, this.width - 40, 44, look);
+    if (mode === "compare" && store.compared) this.drawWipe(ctx);
+    if (!store.looksThrough) {
+      this.cube = cubeSides(camera, this.width - CUBE_ROOM, CUBE_ROOM);
+      drawCube(ctx, this.cube, this.hotSide, look, (name) => this.t(`cube.${name}`));
+    }
     if (this.band) {
       const [a, b, c, d] = this.band;
       ctx.strokeStyle = look.accent;
@@ -33378,6 +33650,7 @@ var HELP = [
   ["F", "help.fullscreen"],
   ["Ctrl+C  Ctrl+V", "help.copy"]
 ];
+var OWN = "Sightline.LayoutEditor.Presets";
 var Windows = class {
   constructor(root, store, actions, files, view2, t) {
     this.root = root;
@@ -33396,7 +33669,19 @@ var Windows = class {
   open(title, options = {}) {
     return openPanel(this.root, title, this.t("window.close"), options);
   }
+  /** Sizes that the user keeps: in ComfyUI's settings, so that they are there in every workflow. */
+  get own() {
+    const found = this.store.host.getSetting(OWN);
+    return Array.isArray(found) ? found.filter((p) => typeof p?.name === "string" && p.size?.length === 3 && p.size.every(Number.isFinite)) : [];
+  }
+  keep(presets) {
+    this.store.host.setSetting(OWN, presets.slice(-200));
+  }
   choices() {
+    const own = this.own.map((p, i) => ({ key: `${OWN}${i}`, label: p.name, words: p.name.toLowerCase(), detail: p.size.map((v) => v.toFixed(2)).join(" × ") }));
+    return [...own.length ? [{ name: this.t("category.own"), items: own }] : [], ...this.known()];
+  }
+  known() {
     return CATEGORIES.map((category) => ({
       name: this.t(`category.${category}`),
       items: Object.entries(PRESETS).filter(([, p]) => p.category === category).map(([key, preset]) => ({
@@ -33412,7 +33697,8 @@ var Windows = class {
     const { body, close } = this.open(this.t("add.title"));
     searchList(body, this.t("add.search"), this.choices(), (key, text) => {
       close();
-      this.actions.add(key ?? text, key);
+      const own = key?.startsWith(OWN) ? this.own[Number(key.slice(OWN.length))] : null;
+      this.actions.add(own ? own.name : key ?? text, own ? null : key, own?.size ?? null);
       this.view.root.focus({ preventScroll: true });
     }, (text) => this.t("add.free", { text }));
   }
@@ -33422,11 +33708,29 @@ var Windows = class {
     const { body, close } = this.open(this.t("presets.title"));
     searchList(body, this.t("presets.search"), this.choices(), (key) => {
       close();
+      const own = key.startsWith(OWN) ? this.own[Number(key.slice(OWN.length))] : null;
       this.actions.set([box], "preset", (b) => {
-        b.preset = key;
-        b.size = copy(PRESETS[key].size);
+        b.preset = own ? null : key;
+        b.size = copy(own?.size ?? PRESETS[key].size);
       });
     }, null);
+    const name = element("input", { class: "se-text", value: box.name || box.prompt, maxlength: 80, "aria-label": this.t("presets.name") });
+    const keep = () => {
+      const text = name.value.trim();
+      if (!text) return;
+      this.keep([...this.own.filter((p) => p.name !== text), { name: text, size: copy(box.size) }]);
+      close();
+    };
+    const forget = () => {
+      this.keep(this.own.filter((p) => p.name !== name.value.trim()));
+      close();
+    };
+    body.append(element("div", { class: "se-keep" }, [
+      element("label", { class: "se-caption" }, [this.t("presets.keep")]),
+      name,
+      button(this.t("presets.save"), null, keep, { text: this.t("presets.save"), class: "se-primary" }),
+      this.own.length > 0 && button(this.t("presets.forget"), "trash", forget, { class: "se-mini" })
+    ]));
     body.prepend(button(this.t("object.custom"), null, () => (close(), this.actions.set([box], "preset", (b) => b.preset = null)), { text: this.t("object.custom") }));
   }
   harmonise() {
@@ -33539,6 +33843,9 @@ var Windows = class {
 // src/ui/editor.ts
 var STOPPED = ["pointerdown", "mousedown", "contextmenu", "dblclick", "click", "keydown", "keyup", "keypress", "touchstart"];
 var CLIPBOARD = ["copy", "cut", "paste"];
+var TIPS = "Sightline.LayoutEditor.Tips";
+var SMALLEST = [300, 360];
+var SMALLEST_SHOWN = 160;
 var Editor = class {
   constructor(host, t) {
     this.host = host;
@@ -33561,14 +33868,16 @@ var Editor = class {
     this.panels = new Panels(this.store, this.actions, t, {
       presets: () => this.windows.presets(),
       image: (box) => this.files.chooseReference(box),
-      ring: () => this.windows.ring()
+      ring: () => this.windows.ring(),
+      look: () => this.view.look,
+      trace: () => this.files.chooseBackdrop()
     }, (id) => this.hover(id));
     this.toolbar = new Toolbar(this.store, this.actions, t, {
       add: () => this.windows.add(),
       more: (x, y) => this.moreMenu(x, y),
       fullscreen: () => this.toggleFullscreen()
     });
-    this.view.root.append(this.hint, this.status);
+    this.view.root.append(this.hint, this.tip, this.status);
     this.body = element("div", { class: "se-body" }, [this.list.root, this.view.root, this.panels.root]);
     this.root.append(this.toolbar.root, this.bar, this.body, this.speech);
     this.listen();
@@ -33590,6 +33899,7 @@ var Editor = class {
   speech = element("div", { class: "se-speech", role: "status", "aria-live": "polite" });
   bar = element("div", { class: "se-bar" });
   hint = element("div", { class: "se-hint" });
+  tip = element("div", { class: "se-tip", role: "note" });
   body;
   queued = false;
   problems = [];
@@ -33599,7 +33909,8 @@ var Editor = class {
   ends = [];
   listen() {
     const { root, store } = this;
-    for (const name of STOPPED) root.addEventListener(name, (e) => e.stopPropagation());
+    for (const name of STOPPED) root.addEventListener(name, (e) => runs(e) ? store.settle() : e.stopPropagation());
+    root.addEventListener("pointerenter", () => this.links());
     root.addEventListener("wheel", (e) => root.contains(document.activeElement) && e.stopPropagation(), { passive: true });
     root.addEventListener("pointerdown", (e) => {
       const on = e.target;
@@ -33625,6 +33936,7 @@ var Editor = class {
       const { clientWidth: w, clientHeight: h } = root;
       root.classList.toggle("se-narrow", w < 420);
       root.classList.toggle("se-roomy", w >= 900 && h >= 480);
+      this.fit();
     });
     resize.observe(root);
     this.ends.push(
@@ -33650,6 +33962,36 @@ var Editor = class {
   setMode(mode) {
     this.store.set({ mode });
   }
+  /** Too small to work in, by itself or by the graph's zoom: then only a still picture is left, which moves the node. */
+  fit() {
+    const { clientWidth: w, clientHeight: h } = this.root;
+    const shown2 = this.root.getBoundingClientRect().width;
+    if (!w || !shown2) return;
+    const still = w < SMALLEST[0] || h < SMALLEST[1] || shown2 < SMALLEST_SHOWN;
+    if (still === this.view.still) return;
+    this.view.still = still;
+    this.root.classList.toggle("se-still", still);
+    this.view.invalidate();
+  }
+  /** Look again at what is connected. */
+  links() {
+    const { session } = this.store;
+    const url = this.host.linkedPicture();
+    if (url !== null && url !== session.linked) this.linked(url, null);
+    const nothing = url === null && session.linked !== null && !this.linkedByRun;
+    if (nothing) this.store.set({ linked: null });
+    if (!this.host.sceneLinked() && session.ghosts) this.store.set({ ghosts: null });
+  }
+  linkedByRun = false;
+  /** What a run found at the inputs: the picture to trace, and the boxes of the connected scene. */
+  linked(picture, scene) {
+    this.linkedByRun = picture !== null && this.host.linkedPicture() === null;
+    const ghosts = scene === null ? null : safely(() => read2(scene).scene.objects.filter((b) => b.visible));
+    const { session } = this.store;
+    const first = picture !== null && session.linked === null;
+    if (picture === session.linked && ghosts === null && session.ghosts === null) return;
+    this.store.set({ linked: picture ?? session.linked, ghosts: ghosts ?? (scene === null ? session.ghosts : null), ...first && session.mode === "solid" ? { through: true } : {} });
+  }
   keydown(e) {
     const on = e.target;
     if (this.store.inDialog && (e.ctrlKey || e.metaKey) && ["z", "y"].includes(e.key.toLowerCase())) {
@@ -33661,6 +34003,7 @@ var Editor = class {
     }
     if (on.closest("input, textarea, select") || on.closest(".se-menu, .se-window")) return;
     if (e.defaultPrevented) return;
+    if (runs(e)) return;
     if (on.closest("button") && (e.key === "Enter" || e.key === " ")) return;
     if (this.input.key(e)) e.preventDefault();
   }
@@ -33709,7 +34052,7 @@ var Editor = class {
     if (!this.root.isConnected) return;
     const { store, t } = this;
     if (!store.busy || !this.seen.size) {
-      this.seen = seenBoxes(store.scene, store.scene.objects.length > 20 ? 64 : 96);
+      this.seen = seenBoxes(store.scene, store.scene.objects.length > 20 ? 32 : 64);
       this.problems = store.scene.objects.length ? warnings(store.scene, this.seen) : warnings(store.scene, this.seen).filter((p) => p.code.startsWith("W10"));
     }
     this.root.classList.toggle("se-readonly", store.readOnly);
@@ -33731,8 +34074,25 @@ var Editor = class {
     clear(this.hint);
     if (!store.scene.objects.length && !store.problem)
       this.hint.append(element("p", {}, [t("hint.empty")]), button(t("list.add"), "add", () => this.windows.add(), { text: t("list.add"), class: "se-primary" }), button(t("menu.examples"), null, () => this.windows.examples(), { text: t("menu.examples") }));
-    if (mode === "compare" && !store.session.generated) this.hint.append(element("p", {}, [t("hint.compare")]));
+    if (mode === "compare" && !store.compared) this.hint.append(element("p", {}, [t("hint.compare")]));
+    this.renderTip();
     this.exact.want(mode === "exact" || this.view.simple && (mode === "control" || mode === "compare"));
+  }
+  /** Three short tips for the first time, one after the other, in the first box's company. */
+  renderTip() {
+    const { t, tip, store, host } = this;
+    const at = Number(host.getSetting(TIPS) ?? 0);
+    const wanted = at < 3 && store.scene.objects.length > 0 && !store.problem && store.session.mode === "solid";
+    if (wanted && tip.dataset.at === String(at)) return;
+    clear(tip);
+    tip.dataset.at = wanted ? String(at) : "";
+    if (!wanted) return;
+    const go = (to) => (host.setSetting(TIPS, to), this.refresh());
+    tip.append(
+      element("span", {}, [t(`tip.${at + 1}`)]),
+      at < 2 && button(t("tip.next"), null, () => go(at + 1), { text: t("tip.next"), class: "se-mini" }),
+      button(t("tip.close"), "close", () => go(3), { class: "se-mini" })
+    );
   }
   speak() {
     const box = this.store.primary;
@@ -33808,7 +34168,7 @@ var Editor = class {
   }
   moreMenu(clientX, clientY) {
     const { x, y } = this.inRoot(clientX, clientY);
-    const { store, t } = this;
+    const { store, actions, t } = this;
     const s = store.session;
     popMenu(this.root, x, y, [
       { label: t("menu.examples"), run: () => this.windows.examples() },
@@ -33820,6 +34180,7 @@ var Editor = class {
       { label: t("menu.png"), run: () => this.files.png(this.view) },
       { label: t("menu.library"), run: () => this.windows.library() },
       { line: true, label: "" },
+      { label: t("menu.linked"), checked: sceneIsBase(store.scene), off: !this.host.sceneLinked(), run: () => actions.useLinked(!sceneIsBase(store.scene)) },
       { label: t("menu.backdrop"), sign: "image", run: () => this.files.chooseBackdrop() },
       { label: t("menu.noBackdrop"), off: !s.backdrop, run: () => store.set({ backdrop: null }) },
       { label: t("menu.faces"), checked: s.faceColours, run: () => store.set({ faceColours: !s.faceColours }) },
@@ -33869,12 +34230,14 @@ var Editor = class {
     if (this.dialog) this.dialog.remove();
     for (const end of this.ends) end();
     this.exact.dispose();
+    this.input.dispose();
     this.view.dispose();
     this.store.dispose();
     this.root.remove();
     editorCount(-1);
   }
 };
+var runs = (e) => e instanceof KeyboardEvent && (e.ctrlKey || e.metaKey) && e.key === "Enter";
 function safely(call) {
   try {
     return call();
@@ -33927,16 +34290,18 @@ var hooks = {
     const camera = pinhole(activeCamera(scene), size, size);
     return scene.objects.map((b) => corners(b).map((p) => project(camera, p)));
   },
-  masks: (text, size = 1024) => {
+  /** Corners of the boxes as the viewport shows them, in its pixels. */
+  shownCorners: (view2) => view2.store.scene.objects.map((b) => corners(b).map((p) => project(view2.camera(), p))),
+  masks: (text) => {
     const scene = parse(text);
-    const camera = pinhole(activeCamera(scene), size, size);
-    return spoken(scene).map((b) => Array.from(cells(silhouette(b, camera), size)));
+    const [w, h] = maskSize(outputSize(scene));
+    const camera = pinhole(activeCamera(scene), w, h);
+    return spoken(scene).map((b) => Array.from(cells(silhouette(b, camera), w, h)));
   },
-  hidden: (text, samples = 256) => {
+  hidden: (text, samples = 64) => {
     const scene = parse(text);
     return Object.fromEntries([...seenBoxes(scene, samples)].map(([id, s]) => [id, s.total ? 1 - s.visible / s.total : 1]));
-  },
-  visibility
+  }
 };
 
 // src/main.ts

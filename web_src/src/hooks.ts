@@ -1,14 +1,15 @@
 // For tests and for the curious: the parts of the editor that can be looked at without a pointer.
 import { pinhole, project } from "./math/camera.ts";
-import { cells, corners, silhouette, visibility } from "./math/box.ts";
+import { cells, corners, maskSize, silhouette } from "./math/box.ts";
 import { ControlPicture } from "./render/control-picture.ts";
 import { counters, peekGL, sharedGL } from "./render/shared.ts";
 import { canonical } from "./math/camera.ts";
 import { evaluate } from "./scene/expression.ts";
-import { bringHome, seenBoxes, warnings } from "./scene/comfort.ts";
+import { bringHome, outputSize, seenBoxes, warnings } from "./scene/comfort.ts";
 import { fullPrompt, parse, read, runText, SceneTextError, spoken, toText, activeCamera } from "./scene/document.ts";
 import { harmonise, PRESETS } from "./scene/presets.ts";
 import type { Scene } from "./scene/types.ts";
+import type { Viewport } from "./ui/viewport.ts";
 
 /** The live control image as RGB bytes, row by row. */
 function control(text: string, longest: number, samples: number): { w: number; h: number; data: number[] } | null {
@@ -48,14 +49,16 @@ export const hooks = {
     const camera = pinhole(activeCamera(scene), size, size);
     return scene.objects.map((b) => corners(b).map((p) => project(camera, p)));
   },
-  masks: (text: string, size = 1024) => {
+  /** Corners of the boxes as the viewport shows them, in its pixels. */
+  shownCorners: (view: Viewport) => view.store.scene.objects.map((b) => corners(b).map((p) => project(view.camera(), p))),
+  masks: (text: string) => {
     const scene = parse(text);
-    const camera = pinhole(activeCamera(scene), size, size);
-    return spoken(scene).map((b) => Array.from(cells(silhouette(b, camera), size)));
+    const [w, h] = maskSize(outputSize(scene));
+    const camera = pinhole(activeCamera(scene), w, h);
+    return spoken(scene).map((b) => Array.from(cells(silhouette(b, camera), w, h)));
   },
-  hidden: (text: string, samples = 256) => {
+  hidden: (text: string, samples = 64) => {
     const scene = parse(text);
     return Object.fromEntries([...seenBoxes(scene, samples)].map(([id, s]) => [id, s.total ? 1 - s.visible / s.total : 1]));
   },
-  visibility,
 };

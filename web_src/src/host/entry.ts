@@ -71,7 +71,26 @@ function hostOf(node: any, widget: any, words: Record<string, string>): Host {
     setSetting: (id, value) => app.extensionManager?.setting?.set?.(id, value),
     toast: (detail) => app.extensionManager?.toast?.add?.({ severity: "info", summary: "Sightline", detail, life: 6000 }),
     graphScale: () => app.canvas?.ds?.scale ?? 1,
+    linkedPicture: () => pictureOf(origin(node, "backdrop")),
+    sceneLinked: () => origin(node, "scene_in") !== null,
   };
+}
+
+const view = (file: any) =>
+  api.apiURL(`/view?${new URLSearchParams({ filename: file.filename, subfolder: file.subfolder ?? "", type: file.type ?? "output" })}`);
+
+/** The node that feeds an input of ours. */
+function origin(node: any, name: string): any {
+  const slot = node.inputs?.findIndex((i: any) => i.name === name) ?? -1;
+  return slot < 0 || node.inputs[slot].link == null ? null : node.getInputNode?.(slot) ?? {};
+}
+
+/** What a node shows already: the picture of its last run, or the file chosen in it. */
+function pictureOf(node: any): string | null {
+  if (node?.imgs?.[0]?.src) return node.imgs[0].src;
+  const chosen = node?.widgets?.find((w: any) => w.name === "image")?.value;
+  const parts = typeof chosen === "string" && /^(?:(.*)\/)?([^/]+?)(?: \[(\w+)\])?$/.exec(chosen);
+  return parts ? view({ filename: parts[2], subfolder: parts[1] ?? "", type: parts[3] ?? "input" }) : null;
 }
 
 function attach(node: any): void {
@@ -108,8 +127,15 @@ function attach(node: any): void {
     const { root, editor } = createEditor(hostOf(node, widget, words));
     state.editor = editor;
     holder.replaceChildren(root);
+    editor?.links();
   };
   void start();
+  const connections = node.onConnectionsChange;
+  node.onConnectionsChange = function (...all: unknown[]) {
+    const result = connections?.apply(this, all);
+    setTimeout(() => state.editor?.links());
+    return result;
+  };
   const before = node.onRemoved;
   node.onRemoved = function (...all: unknown[]) {
     state.alive = false;
@@ -147,19 +173,33 @@ app.registerExtension({
       id: "Sightline.LayoutEditor.Keys", name: "Keys", category: ["Sightline", "3D Layout Editor", "Keys"], type: "combo", defaultValue: "grs",
       options: [{ value: "grs", text: "Blender (G R S)" }, { value: "wer", text: "three.js (W E R)" }],
     },
+    { id: "Sightline.LayoutEditor.Presets", name: "Own presets", type: "hidden", defaultValue: [] },
+    { id: "Sightline.LayoutEditor.Tips", name: "Tips shown", type: "hidden", defaultValue: 0 },
   ],
   nodeCreated(node: any) {
     if (node.comfyClass === NODE) attach(node);
   },
   setup() {
     api.addEventListener("executed", ({ detail }: any) => {
-      const images = detail?.output?.images;
-      if (!images?.length) return;
-      const image = images[images.length - 1];
-      const url = api.apiURL(`/view?${new URLSearchParams({ filename: image.filename, subfolder: image.subfolder ?? "", type: image.type ?? "output" })}`);
+      const output = detail?.output ?? {};
       const from = String(detail.display_node ?? detail.node).split(":").pop();
-      for (const [node, state] of editors) if (String(node.id) !== from) state.editor?.generated(url);
+      const image = output.images?.[output.images.length - 1];
+      for (const [node, state] of editors) {
+        if (String(node.id) !== from) image && state.editor?.generated(view(image));
+        else state.editor?.linked(output.sightline_backdrop ? view(output.sightline_backdrop[0]) : null, output.sightline_scene_in?.[0] ?? null);
+      }
     });
+    // the graph's zoom is a transform of the page: nothing but the canvas itself tells that it has changed
+    const { canvas } = app;
+    const drawn = canvas.onDrawForeground;
+    let scale = 0;
+    canvas.onDrawForeground = function (...all: unknown[]) {
+      if (canvas.ds.scale !== scale) {
+        scale = canvas.ds.scale;
+        requestAnimationFrame(() => editors.forEach((state) => state.editor?.fit()));
+      }
+      return drawn?.apply(this, all);
+    };
   },
 });
 

@@ -16,4 +16,8 @@ export interface Host {
   setSetting(id: string, value: unknown): void;
   toast(message: string): void;
   graphScale(): number;
+  /** Address of the picture that is connected to \`backdrop\`, as far as it is known before a run. */
+  linkedPicture(): string | null;
+  /** Whether a scene is connected. */
+  sceneLinked(): boolean;
 }

@@ -1,6 +1,6 @@
 // Oriented boxes: corners, rays, silhouettes, masks and how much of each is seen.
 import type { Box, Vec3 } from "../scene/types.ts";
-import { project, ray, type Pinhole, type Ray } from "./camera.ts";
+import { project, type Pinhole, type Ray } from "./camera.ts";
 import { add, apply, applyInverse, rotation, sub } from "./vec.ts";
 
 export const WIRE = 1.011547; // the wire frame of the control image reaches this far around the box
@@ -89,11 +89,10 @@ export function silhouette(box: Box, camera: Pinhole, near = 0.1, inflate = WIRE
   return hull(points);
 }
 
-/** 32×32 cells that the outline touches (any pixel centre of a `size`² picture within `reach` px of it). */
-export function cells(outline: number[][], size: number, reach = 0.75): Uint8Array {
+/** 32×32 cells of a w×h picture that the outline touches (any pixel centre within `reach` px of it). */
+export function cells(outline: number[][], w: number, h: number, reach = 0.9): Uint8Array {
   const out = new Uint8Array(CELLS * CELLS);
   if (outline.length < 3) return out;
-  const step = size / CELLS;
   const edges = outline.map((p, i) => {
     const q = outline[(i + 1) % outline.length];
     const n = [q[1] - p[1], p[0] - q[0]];
@@ -102,7 +101,7 @@ export function cells(outline: number[][], size: number, reach = 0.75): Uint8Arr
   });
   const ys = outline.map((p) => p[1]);
   const first = Math.max(0, Math.ceil(Math.min(...ys) - reach - 0.5));
-  const last = Math.min(size - 1, Math.floor(Math.max(...ys) + reach - 0.5));
+  const last = Math.min(h - 1, Math.floor(Math.max(...ys) + reach - 0.5));
   for (let y = first; y <= last; y++) {
     let [low, high] = [-Infinity, Infinity];
     for (const [a, b, c] of edges) {
@@ -113,80 +112,26 @@ export function cells(outline: number[][], size: number, reach = 0.75): Uint8Arr
       else low = Math.max(low, -rest / a);
     }
     const from = Math.max(0, Math.ceil(low - 0.5));
-    const to = Math.min(size - 1, Math.floor(high - 0.5));
-    for (let x = Math.floor(from / step); x <= Math.floor(to / step) && from <= to; x++)
-      out[Math.floor(y / step) * CELLS + x] = 1;
+    const to = Math.min(w - 1, Math.floor(high - 0.5));
+    if (from > to) continue;
+    const [left, right] = cellRange(from, to, w);
+    const [top, bottom] = cellRange(y, y, h);
+    for (let r = top; r <= bottom; r++) out.fill(1, r * CELLS + left, r * CELLS + right + 1);
   }
   return out;
 }
 
-export interface Seen {
-  total: number; // samples of the box inside the frame
-  visible: number;
-  outside: number; // part of the silhouette outside the frame, 0..1
-  occluders: Map<number, number>;
+/** First and last of the 32 cells that hold a pixel of from..to; where 32 does not divide `n` neighbours share pixels. */
+function cellRange(from: number, to: number, n: number): [number, number] {
+  let left = Math.floor((from * CELLS) / n);
+  while (left > 0 && Math.ceil((left * n) / CELLS) > from) left--;
+  let right = Math.floor((to * CELLS) / n);
+  while (right < CELLS - 1 && Math.floor(((right + 1) * n) / CELLS) <= to) right++;
+  return [left, right];
 }
 
-/** Shoot n×n rays at opaque boxes: how much of each is seen, and who hides the rest. */
-export function visibility(boxes: Box[], camera: Pinhole, w: number, h: number, n = 96): Seen[] {
-  const outlines = boxes.map((b) => silhouette(b, camera, 0.1, 1));
-  const result: Seen[] = boxes.map((_, i) => ({
-    total: 0,
-    visible: 0,
-    outside: outsidePart(outlines[i], w, h),
-    occluders: new Map(),
-  }));
-  const rects = outlines.map((o) => [
-    Math.min(...o.map((p) => p[0])),
-    Math.max(...o.map((p) => p[0])),
-    Math.min(...o.map((p) => p[1])),
-    Math.max(...o.map((p) => p[1])),
-  ]);
-  const scale = Math.max(w, h) / n;
-  for (let y = scale / 2; y < h; y += scale) {
-    const row = boxes.map((_, i) => i).filter((i) => outlines[i].length && rects[i][2] <= y && y <= rects[i][3]);
-    if (!row.length) continue;
-    for (let x = scale / 2; x < w; x += scale) {
-      let [best, depth] = [-1, Infinity];
-      const hits: number[] = [];
-      for (const i of row) {
-        if (x < rects[i][0] || x > rects[i][1]) continue;
-        const hit = hitBox(boxes[i], ray(camera, x, y));
-        if (!hit) continue;
-        hits.push(i);
-        const t = Math.max(hit.near, 0);
-        if (t < depth) [best, depth] = [i, t];
-      }
-      for (const i of hits) {
-        result[i].total++;
-        if (i === best) result[i].visible++;
-        else result[i].occluders.set(best, (result[i].occluders.get(best) ?? 0) + 1);
-      }
-    }
-  }
-  return result;
-}
-
-function outsidePart(outline: number[][], w: number, h: number): number {
-  if (outline.length < 3) return 1;
-  const all = area(outline);
-  let cut = outline;
-  for (const [axis, limit, keep] of [[0, 0, 1], [0, w, -1], [1, 0, 1], [1, h, -1]] as const) {
-    const inside = (p: number[]) => (p[axis] - limit) * keep >= 0;
-    cut = cut.flatMap((p, i) => {
-      const q = cut[(i + 1) % cut.length];
-      const t = (limit - p[axis]) / (q[axis] - p[axis]);
-      const mid = [p[0] + t * (q[0] - p[0]), p[1] + t * (q[1] - p[1])];
-      return inside(p) ? (inside(q) ? [p] : [p, mid]) : inside(q) ? [mid] : [];
-    });
-    if (!cut.length) return 1;
-  }
-  return all > 0 ? 1 - area(cut) / all : 1;
-}
-
-function area(points: number[][]): number {
-  return Math.abs(points.reduce((sum, p, i) => {
-    const q = points[(i + 1) % points.length];
-    return sum + p[0] * q[1] - q[0] * p[1];
-  }, 0)) / 2;
-}
+/** Pixels of the masks: the longest side is 1024, as the reference draws them. */
+export const maskSize = ([w, h]: [number, number]): [number, number] => {
+  const side = (v: number) => Math.max(CELLS, Math.round((v * 1024) / Math.max(w, h)));
+  return [side(w), side(h)];
+};

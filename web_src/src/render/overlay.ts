@@ -1,9 +1,11 @@
-// What lies over the picture, drawn in 2D: frame, outlines, names, front marks, guides, masks, the axis cross; and the
-// whole simple view where there is no WebGL.
-import { corners, CELLS, cells, EDGES, FACES, silhouette } from "../math/box.ts";
-import { project, type Pinhole } from "../math/camera.ts";
+// What lies over the picture, drawn in 2D: frame, outlines, names, front marks, guides, masks; and the whole
+// simple view where there is no WebGL.
+import { corners, CELLS, cells, EDGES, FACES, maskSize, silhouette } from "../math/box.ts";
+import { pinhole, project, type Pinhole } from "../math/camera.ts";
 import { dot, sub } from "../math/vec.ts";
-import { colourOf, label, spoken } from "../scene/document.ts";
+import { nearestPerCell } from "../math/visibility.ts";
+import { outputSize } from "../scene/comfort.ts";
+import { activeCamera, colourOf, drawn, label, spoken } from "../scene/document.ts";
 import type { Box, Scene, Vec3 } from "../scene/types.ts";
 import type { Guide } from "../math/snap.ts";
 import { path } from "../ui/gizmo.ts";
@@ -149,32 +151,13 @@ export function drawGuides(ctx: Ctx, guides: Guide[], boxes: Box[], camera: Pinh
   ctx.setLineDash([]);
 }
 
-/** Small cross of the axes in a corner: which way is which. */
-export function drawAxes(ctx: Ctx, camera: Pinhole, x: number, y: number, palette: Palette): void {
-  const axes = ([[1, 0, 0], [0, 1, 0], [0, 0, 1]] as Vec3[]).map((axis, i) => ({
-    x: dot(axis, camera.right), y: -dot(axis, camera.up), depth: dot(axis, camera.forward),
-    colour: [palette.axisX, palette.axisY, palette.axisZ][i], name: "XYZ"[i],
-  }));
-  ctx.font = "600 10px ui-sans-serif, system-ui, sans-serif";
-  ctx.textAlign = "center";
-  ctx.textBaseline = "middle";
-  for (const axis of axes.sort((a, b) => b.depth - a.depth)) {
-    ctx.strokeStyle = axis.colour;
-    ctx.lineWidth = 2;
-    path(ctx, [[x, y], [x + axis.x * 20, y + axis.y * 20]], false);
-    ctx.stroke();
-    ctx.fillStyle = axis.colour;
-    ctx.beginPath();
-    ctx.arc(x + axis.x * 26, y + axis.y * 26, 7.5, 0, 7);
-    ctx.fill();
-    ctx.fillStyle = palette.dark ? "#101216" : "#fff";
-    ctx.fillText(axis.name, x + axis.x * 26, y + axis.y * 26 + 0.5);
-  }
-  ctx.textAlign = "left";
-}
-
-/** Masks in the frame: every spoken object's cells, and its outline; what others hide is hatched. */
-export function drawMasks(ctx: Ctx, scene: Scene, camera: Pinhole, frame: Rect, size: number, maskCamera: Pinhole): void {
+/** Masks in the frame: every spoken object's cells and its outline; cells that others hide are hatched. */
+export function drawMasks(ctx: Ctx, scene: Scene, camera: Pinhole, frame: Rect): void {
+  const [w, h] = maskSize(outputSize(scene));
+  const model = pinhole(activeCamera(scene), w, h);
+  const boxes = drawn(scene);
+  const first = nearestPerCell(boxes, model, w, h);
+  const [cw, ch] = [frame.w / CELLS, frame.h / CELLS];
   ctx.save();
   ctx.beginPath();
   ctx.rect(frame.x, frame.y, frame.w, frame.h);
@@ -182,28 +165,33 @@ export function drawMasks(ctx: Ctx, scene: Scene, camera: Pinhole, frame: Rect, 
   ctx.fillStyle = "#000";
   ctx.fillRect(frame.x, frame.y, frame.w, frame.h);
   for (const box of spoken(scene)) {
-    const colour = colourOf(scene, box);
-    const on = cells(silhouette(box, maskCamera), size);
-    const [cw, ch] = [frame.w / CELLS, frame.h / CELLS];
-    ctx.fillStyle = colour;
-    ctx.globalAlpha = 0.3;
-    for (let i = 0; i < on.length; i++)
-      if (on[i]) ctx.fillRect(frame.x + (i % CELLS) * cw + 0.5, frame.y + Math.floor(i / CELLS) * ch + 0.5, cw - 1, ch - 1);
+    const on = cells(silhouette(box, model), w, h);
+    const own = boxes.indexOf(box);
+    ctx.fillStyle = ctx.strokeStyle = colourOf(scene, box);
+    ctx.lineWidth = 1;
+    ctx.beginPath();
+    on.forEach((set, i) => {
+      if (!set) return;
+      const [x, y] = [frame.x + (i % CELLS) * cw, frame.y + Math.floor(i / CELLS) * ch];
+      ctx.globalAlpha = 0.34;
+      if (first[i] === own || first[i] < 0) return ctx.fillRect(x + 0.5, y + 0.5, cw - 1, ch - 1);
+      ctx.moveTo(x + 0.5, y + ch - 0.5);
+      ctx.lineTo(x + cw - 0.5, y + 0.5);
+    });
+    ctx.globalAlpha = 0.8;
+    ctx.stroke();
     ctx.globalAlpha = 1;
     const outline = silhouette(box, camera);
     if (outline.length < 3) continue;
     path(ctx, outline, true);
-    ctx.strokeStyle = colour;
     ctx.lineWidth = 1.5;
     ctx.stroke();
   }
   ctx.restore();
 }
 
-/** The working view without WebGL: the same grid, faces sorted from far to near, edges. */
-export function drawSimple(ctx: Ctx, boxes: Box[], looks: Look[], camera: Pinhole, w: number, h: number, palette: Palette, extent: number): void {
-  ctx.fillStyle = palette.ground;
-  ctx.fillRect(0, 0, w, h);
+/** The working view without WebGL, over what is there: the same grid, faces sorted from far to near, edges. */
+export function drawSimple(ctx: Ctx, boxes: Box[], looks: Look[], camera: Pinhole, palette: Palette, extent: number): void {
   for (const line of gridLines(palette, extent)) {
     const cut = segment(camera, line.a, line.b);
     if (!cut) continue;

@@ -50,7 +50,7 @@ export class SharedGL {
 
   watch(change: () => void): () => void {
     this.watchers.add(change);
-    return () => this.watchers.delete(change);
+    return () => void this.watchers.delete(change);
   }
 
   private tell(): void {

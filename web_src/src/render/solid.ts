@@ -105,7 +105,7 @@ export class SolidView {
     renderer.setViewport(0, 0, w, h);
     renderer.setScissor(0, 0, w, h);
     renderer.setScissorTest(true);
-    renderer.setClearColor(palette.ground, 1);
+    renderer.setClearColor(0, 0); // what lies behind is the caller's: ground, or a picture to trace
     renderer.clear();
     renderer.info.reset();
     renderer.render(this.scene, this.dummy);

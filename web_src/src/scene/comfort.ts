@@ -1,9 +1,11 @@
 // What the image model is not used to: warnings, never errors. Codes as in the scene document's specification.
 import { cameraAxes, canonical, pinhole } from "../math/camera.ts";
-import { visibility, type Seen } from "../math/box.ts";
+import { mostOverlaps, visibility, type Seen } from "../math/visibility.ts";
 import { clamp, wrapDegrees } from "../math/vec.ts";
 import { activeCamera, drawn, label } from "./document.ts";
 import type { Problem, Scene } from "./types.ts";
+
+const FACES_DRAWN = 8; // the reference's renderer stops after so many; a box has two on a line of sight
 
 export const tokenEstimate = (text: string): number =>
   text.split(/\s+/).filter(Boolean).reduce((n, word) => n + Math.max(1, Math.ceil(word.length / 4.2)), 1);
@@ -13,7 +15,7 @@ export function outputSize(scene: Scene): [number, number] {
 }
 
 /** Visibility of the drawn boxes in the active camera, by object id. */
-export function seenBoxes(scene: Scene, samples = 96): Map<string, Seen> {
+export function seenBoxes(scene: Scene, samples = 64): Map<string, Seen> {
   const boxes = drawn(scene);
   const [w, h] = outputSize(scene);
   const seen = visibility(boxes, pinhole(activeCamera(scene), w, h), w, h, samples);
@@ -35,6 +37,7 @@ export function warnings(scene: Scene, seen: Map<string, Seen> = seenBoxes(scene
   if (camera.lens_mm < 35 || camera.lens_mm > 135) say("W102", at, { l: Math.round(camera.lens_mm * 10) / 10 });
   if (w !== h) say("W103", "/output/size", { w, h });
   if (boxes.length > 8) say("W106", "/objects", { n: boxes.length });
+  if (2 * mostOverlaps(boxes, pinhole(camera, w, h), w, h) > FACES_DRAWN) say("W107", "/objects");
   const tokens = tokenEstimate([...boxes.map((b) => b.prompt), scene.prompt.background].join(" and "));
   if (tokens > 512) say("W109", "/prompt", { n: tokens });
   const texts = new Map<string, number>();

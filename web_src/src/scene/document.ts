@@ -192,3 +192,6 @@ export const PALETTE = [
 export const colourOf = (scene: Scene, box: Box): string =>
   box.color ?? PALETTE[Math.max(0, scene.objects.indexOf(box)) % PALETTE.length];
 
+
+/** Whether a connected scene is what this one is built on; else it takes this one's place. */
+export const sceneIsBase = (scene: Scene): boolean => scene.ext?.sightline?.scene_in === "base";

@@ -22,10 +22,10 @@ export class Actions {
   }
 
   /** A box for a preset or for free words, where the view looks, touching nothing. */
-  add(prompt: string, preset: string | null = null): Box | null {
+  add(prompt: string, preset: string | null = null, own: Vec3 | null = null): Box | null {
     const { store } = this;
     if (store.readOnly || store.scene.objects.length >= MAX_OBJECTS) return null;
-    const size = (preset ? PRESETS[preset].size : [1, 1, 1]).map((v) => round(v, 1e-6)) as Vec3;
+    const size = (own ?? (preset ? PRESETS[preset].size : [1, 1, 1])).map((v) => round(v, 1e-6)) as Vec3;
     const around = store.looksThrough ? store.camera.orbit?.target ?? [0, 0, 0] : store.session.view.target;
     const box = newBox(freeId(store.scene, "obj"), { prompt: prompt.trim().slice(0, 400), preset, size });
     const [x, y] = freePlace(size, [round(around[0], 0.05), round(around[1], 0.05)], store.scene.objects);
@@ -160,6 +160,16 @@ export class Actions {
     });
   }
 
+  /** Build on the connected scene, or let it take this one's place. */
+  useLinked(base: boolean): void {
+    this.edit("linked", (scene) => {
+      const { sightline, ...others } = scene.ext ?? {};
+      const { scene_in, ...own } = sightline ?? {};
+      const kept = base ? { ...own, scene_in: "base" } : own;
+      scene.ext = Object.keys(kept).length ? { ...others, sightline: kept } : others;
+    });
+  }
+
   bringHome(): void {
     this.edit("home", (scene) => bringHome(scene));
   }
@@ -217,9 +227,13 @@ export class Actions {
   }
 
   view(name: "front" | "side" | "top"): void {
+    const [azimuth, elevation] = { front: [0, 4], side: [90, 4], top: [0, 90] }[name];
+    this.look(azimuth, elevation);
+  }
+  /** Turn the working view; without an azimuth it keeps its own. */
+  look(azimuth: number | null, elevation_deg: number): void {
     const { view } = this.store.session;
-    const [azimuth_deg, elevation_deg] = { front: [0, 4], side: [90, 4], top: [0, 90] }[name];
-    this.store.set({ through: false, mode: "solid", view: { ...view, azimuth_deg, elevation_deg } });
+    this.store.set({ through: false, mode: "solid", view: { ...view, azimuth_deg: azimuth ?? view.azimuth_deg, elevation_deg } });
   }
   frame(boxes: Box[]): void {
     const { store } = this;

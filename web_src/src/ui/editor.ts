@@ -2,9 +2,9 @@
 import type { Host } from "../host/types.ts";
 import { counters, editorCount } from "../render/shared.ts";
 import { seenBoxes, warnings } from "../scene/comfort.ts";
-import { mend } from "../scene/document.ts";
+import { mend, read, sceneIsBase } from "../scene/document.ts";
 import type { Problem } from "../scene/types.ts";
-import type { Seen } from "../math/box.ts";
+import type { Seen } from "../math/visibility.ts";
 import { Actions } from "./actions.ts";
 import { button, clear, element, icon } from "./dom.ts";
 import { Exact } from "./exact.ts";
@@ -23,6 +23,9 @@ import { Windows } from "./windows.ts";
 
 const STOPPED = ["pointerdown", "mousedown", "contextmenu", "dblclick", "click", "keydown", "keyup", "keypress", "touchstart"];
 const CLIPBOARD = ["copy", "cut", "paste"];
+const TIPS = "Sightline.LayoutEditor.Tips";
+const SMALLEST = [300, 360]; // CSS px of the editor
+const SMALLEST_SHOWN = 160; // px on the screen
 
 export class Editor {
   readonly root: HTMLElement;
@@ -40,6 +43,7 @@ export class Editor {
   private readonly speech = element("div", { class: "se-speech", role: "status", "aria-live": "polite" });
   private readonly bar = element("div", { class: "se-bar" });
   private readonly hint = element("div", { class: "se-hint" });
+  private readonly tip = element("div", { class: "se-tip", role: "note" });
   private readonly body: HTMLElement;
   private queued = false;
   problems: Problem[] = [];
@@ -66,11 +70,12 @@ export class Editor {
     this.list = new ObjectList(this.store, this.actions, t, (box, file) => this.files.reference(box, file), (id) => this.hover(id));
     this.panels = new Panels(this.store, this.actions, t, {
       presets: () => this.windows.presets(), image: (box) => this.files.chooseReference(box), ring: () => this.windows.ring(),
+      look: () => this.view.look, trace: () => this.files.chooseBackdrop(),
     }, (id) => this.hover(id));
     this.toolbar = new Toolbar(this.store, this.actions, t, {
       add: () => this.windows.add(), more: (x, y) => this.moreMenu(x, y), fullscreen: () => this.toggleFullscreen(),
     });
-    this.view.root.append(this.hint, this.status);
+    this.view.root.append(this.hint, this.tip, this.status);
     this.body = element("div", { class: "se-body" }, [this.list.root, this.view.root, this.panels.root]);
     this.root.append(this.toolbar.root, this.bar, this.body, this.speech);
     this.listen();
@@ -78,7 +83,8 @@ export class Editor {
 
   private listen(): void {
     const { root, store } = this;
-    for (const name of STOPPED) root.addEventListener(name, (e) => e.stopPropagation());
+    for (const name of STOPPED) root.addEventListener(name, (e) => runs(e) ? store.settle() : e.stopPropagation());
+    root.addEventListener("pointerenter", () => this.links());
     root.addEventListener("wheel", (e) => root.contains(document.activeElement) && e.stopPropagation(), { passive: true });
     root.addEventListener("pointerdown", (e) => {
       const on = e.target as HTMLElement;
@@ -105,6 +111,7 @@ export class Editor {
       const { clientWidth: w, clientHeight: h } = root;
       root.classList.toggle("se-narrow", w < 420);
       root.classList.toggle("se-roomy", w >= 900 && h >= 480);
+      this.fit();
     });
     resize.observe(root);
     this.ends.push(
@@ -132,6 +139,39 @@ export class Editor {
     this.store.set({ mode });
   }
 
+  /** Too small to work in, by itself or by the graph's zoom: then only a still picture is left, which moves the node. */
+  fit(): void {
+    const { clientWidth: w, clientHeight: h } = this.root;
+    const shown = this.root.getBoundingClientRect().width;
+    if (!w || !shown) return; // collapsed
+    const still = w < SMALLEST[0] || h < SMALLEST[1] || shown < SMALLEST_SHOWN;
+    if (still === this.view.still) return;
+    this.view.still = still;
+    this.root.classList.toggle("se-still", still);
+    this.view.invalidate();
+  }
+
+  /** Look again at what is connected. */
+  links(): void {
+    const { session } = this.store;
+    const url = this.host.linkedPicture();
+    if (url !== null && url !== session.linked) this.linked(url, null);
+    const nothing = url === null && session.linked !== null && !this.linkedByRun;
+    if (nothing) this.store.set({ linked: null });
+    if (!this.host.sceneLinked() && session.ghosts) this.store.set({ ghosts: null });
+  }
+  private linkedByRun = false;
+
+  /** What a run found at the inputs: the picture to trace, and the boxes of the connected scene. */
+  linked(picture: string | null, scene: string | null): void {
+    this.linkedByRun = picture !== null && this.host.linkedPicture() === null;
+    const ghosts = scene === null ? null : safely(() => read(scene).scene.objects.filter((b) => b.visible));
+    const { session } = this.store;
+    const first = picture !== null && session.linked === null;
+    if (picture === session.linked && ghosts === null && session.ghosts === null) return;
+    this.store.set({ linked: picture ?? session.linked, ghosts: ghosts ?? (scene === null ? session.ghosts : null), ...(first && session.mode === "solid" ? { through: true } : {}) });
+  }
+
   private keydown(e: KeyboardEvent): void {
     const on = e.target as HTMLElement;
     if (this.store.inDialog && (e.ctrlKey || e.metaKey) && ["z", "y"].includes(e.key.toLowerCase())) {
@@ -143,6 +183,7 @@ export class Editor {
     }
     if (on.closest("input, textarea, select") || on.closest(".se-menu, .se-window")) return;
     if (e.defaultPrevented) return;
+    if (runs(e)) return;
     if (on.closest("button") && (e.key === "Enter" || e.key === " ")) return;
     if (this.input.key(e)) e.preventDefault();
   }
@@ -196,7 +237,7 @@ export class Editor {
     if (!this.root.isConnected) return;
     const { store, t } = this;
     if (!store.busy || !this.seen.size) {
-      this.seen = seenBoxes(store.scene, store.scene.objects.length > 20 ? 64 : 96);
+      this.seen = seenBoxes(store.scene, store.scene.objects.length > 20 ? 32 : 64);
       this.problems = store.scene.objects.length ? warnings(store.scene, this.seen) : warnings(store.scene, this.seen).filter((p) => p.code.startsWith("W10"));
     }
     this.root.classList.toggle("se-readonly", store.readOnly);
@@ -218,8 +259,26 @@ export class Editor {
     clear(this.hint);
     if (!store.scene.objects.length && !store.problem)
       this.hint.append(element("p", {}, [t("hint.empty")]), button(t("list.add"), "add", () => this.windows.add(), { text: t("list.add"), class: "se-primary" }), button(t("menu.examples"), null, () => this.windows.examples(), { text: t("menu.examples") }));
-    if (mode === "compare" && !store.session.generated) this.hint.append(element("p", {}, [t("hint.compare")]));
+    if (mode === "compare" && !store.compared) this.hint.append(element("p", {}, [t("hint.compare")]));
+    this.renderTip();
     this.exact.want(mode === "exact" || (this.view.simple && (mode === "control" || mode === "compare")));
+  }
+
+  /** Three short tips for the first time, one after the other, in the first box's company. */
+  private renderTip(): void {
+    const { t, tip, store, host } = this;
+    const at = Number(host.getSetting(TIPS) ?? 0);
+    const wanted = at < 3 && store.scene.objects.length > 0 && !store.problem && store.session.mode === "solid";
+    if (wanted && tip.dataset.at === String(at)) return;
+    clear(tip);
+    tip.dataset.at = wanted ? String(at) : "";
+    if (!wanted) return;
+    const go = (to: number) => (host.setSetting(TIPS, to), this.refresh());
+    tip.append(
+      element("span", {}, [t(`tip.${at + 1}`)]),
+      at < 2 && button(t("tip.next"), null, () => go(at + 1), { text: t("tip.next"), class: "se-mini" }),
+      button(t("tip.close"), "close", () => go(3), { class: "se-mini" }),
+    );
   }
 
   private speak(): void {
@@ -302,7 +361,7 @@ export class Editor {
 
   private moreMenu(clientX: number, clientY: number): void {
     const { x, y } = this.inRoot(clientX, clientY);
-    const { store, t } = this;
+    const { store, actions, t } = this;
     const s = store.session;
     popMenu(this.root, x, y, [
       { label: t("menu.examples"), run: () => this.windows.examples() },
@@ -314,6 +373,7 @@ export class Editor {
       { label: t("menu.png"), run: () => this.files.png(this.view) },
       { label: t("menu.library"), run: () => this.windows.library() },
       { line: true, label: "" },
+      { label: t("menu.linked"), checked: sceneIsBase(store.scene), off: !this.host.sceneLinked(), run: () => actions.useLinked(!sceneIsBase(store.scene)) },
       { label: t("menu.backdrop"), sign: "image", run: () => this.files.chooseBackdrop() },
       { label: t("menu.noBackdrop"), off: !s.backdrop, run: () => store.set({ backdrop: null }) },
       { label: t("menu.faces"), checked: s.faceColours, run: () => store.set({ faceColours: !s.faceColours }) },
@@ -368,12 +428,16 @@ export class Editor {
     if (this.dialog) this.dialog.remove();
     for (const end of this.ends) end();
     this.exact.dispose();
+    this.input.dispose();
     this.view.dispose();
     this.store.dispose();
     this.root.remove();
     editorCount(-1);
   }
 }
+
+/** The host's keys for a run, which are let through. */
+const runs = (e: Event): boolean => e instanceof KeyboardEvent && (e.ctrlKey || e.metaKey) && e.key === "Enter";
 
 function safely<T>(call: () => T): T | null {
   try {

@@ -67,6 +67,7 @@ export function numberField(store: Store, o: NumberOptions): HTMLElement {
   input.addEventListener("keydown", (e) => {
     if (e.key === "Enter") {
       if (accept()) input.select();
+      if (e.ctrlKey || e.metaKey) return; // the host's key for a run
     } else if (e.key === "Escape") {
       typing = false;
       complain("");
@@ -172,7 +173,8 @@ export function textField(store: Store, o: TextOptions): HTMLElement {
   input.addEventListener("input", () => (typing = true));
   input.addEventListener("blur", accept);
   input.addEventListener("keydown", (e) => {
-    if (e.key === "Enter" && (!o.rows || e.ctrlKey || e.metaKey)) accept();
+    if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) return accept();
+    if (e.key === "Enter" && !o.rows) accept();
     else if (e.key === "Escape") {
       typing = false;
       refresh();

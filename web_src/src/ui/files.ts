@@ -8,6 +8,7 @@ import type { Store } from "./store.ts";
 import type { Viewport } from "./viewport.ts";
 
 const READABLE = [".json", ".pkl", ".glb", ".gltf", ".csv"];
+const COLMAP = /\.(zip|bin|db|ply)$|^(cameras|images|points3D|rigs|frames)\.txt$/i;
 const LIBRARY = "sightline/scenes/";
 const LARGEST = 64 * 1024 * 1024;
 
@@ -37,6 +38,7 @@ export class Files {
   /** A file as a new scene: ours at once, others through the server, which reads them safely. */
   async open(file: File): Promise<void> {
     const ending = /\.[^.]+$/.exec(file.name.toLowerCase())?.[0] ?? "";
+    if (COLMAP.test(file.name)) return this.say(this.t("file.colmap", { name: file.name }));
     if (!READABLE.includes(ending)) return this.say(this.t("file.unsupported", { name: file.name }));
     if (file.size > LARGEST) return this.say(this.t("file.large", { name: file.name }));
     if (ending === ".json") {

@@ -2,10 +2,12 @@
 import { hitBox } from "../math/box.ts";
 import { ray } from "../math/camera.ts";
 import { add, clamp, mul } from "../math/vec.ts";
+import { counters } from "../render/shared.ts";
 import { orbitAxes } from "../math/camera.ts";
 import type { Box, Orbit, Vec3 } from "../scene/types.ts";
 import type { Actions } from "./actions.ts";
 import { applyTyped, Transform, type Handle, type Modifiers, type Typed } from "./gesture.ts";
+import { cubeAt, type CubeSide } from "../render/view-cube.ts";
 import { hitGizmo } from "./gizmo.ts";
 import type { Store, Tool } from "./store.ts";
 import type { Viewport } from "./viewport.ts";
@@ -20,6 +22,7 @@ interface Drag {
   y: number;
   moved: boolean;
   box?: Box;
+  side?: CubeSide; // of the view cube
   start: { x: number; y: number };
   depth?: number;
   button: number;
@@ -29,6 +32,7 @@ export class Input {
   private drag: Drag | null = null;
   private modal: { tool: Tool; typed: Typed; t: Transform } | null = null;
   private readonly pointers = new Map<number, { x: number; y: number }>();
+  private readonly ends: (() => void)[] = [];
   private pinch: { d: number; x: number; y: number } | null = null;
   private banding = false;
   private press: ReturnType<typeof setTimeout> | undefined;
@@ -51,6 +55,31 @@ export class Input {
       if (box) actions.frame([box]);
     });
     store.on("settle", () => this.settle());
+    // Nodes 2.0 takes the middle button away from every node, to pan the graph: ours is caught before that
+    const middle = (name: string, call: (e: PointerEvent) => void, wanted: (e: PointerEvent) => boolean) => {
+      const early = (e: PointerEvent) => {
+        if (!wanted(e)) return;
+        e.preventDefault();
+        e.stopImmediatePropagation();
+        call(e);
+      };
+      window.addEventListener(name, early as EventListener, true);
+      counters.listeners++;
+      this.ends.push(() => {
+        window.removeEventListener(name, early as EventListener, true);
+        counters.listeners--;
+      });
+    };
+    const onPicture = (e: PointerEvent) => root.contains(e.target as Node) && !view.still;
+    middle("pointerdown", (e) => this.down(e), (e) => e.button === 1 && onPicture(e));
+    middle("pointermove", (e) => this.move(e), (e) => (e.buttons & 4) === 4 && this.pointers.has(e.pointerId));
+    middle("pointerup", (e) => this.up(e), (e) => e.button === 1 && this.pointers.has(e.pointerId));
+  }
+
+  dispose(): void {
+    clearTimeout(this.idle);
+    clearTimeout(this.press);
+    for (const end of this.ends) end();
   }
 
   /** Position in CSS pixels of the viewport, whatever the graph's zoom. */
@@ -77,6 +106,7 @@ export class Input {
   }
 
   private down(e: PointerEvent): void {
+    if ((e.target as HTMLElement).closest("button")) return; // of the notes over the picture
     this.view.root.focus({ preventScroll: true });
     const { x, y } = this.at(e);
     this.last = { x, y };
@@ -96,6 +126,7 @@ export class Input {
     if (e.button === 1) drag.kind = e.shiftKey ? "pan" : "orbit";
     else if (e.button === 2) drag.kind = "pan";
     else if (this.onWipe(x, y)) drag.kind = "wipe";
+    else if ((drag.side = cubeAt(this.view.cube, x, y))) drag.kind = "orbit";
     else {
       const shape = hitGizmo(this.view.shapes, x, y, e.pointerType === "touch");
       const under = this.pick(x, y);
@@ -143,7 +174,10 @@ export class Input {
     if (this.pinch) return this.movePinch();
     const { drag } = this;
     if (!drag) {
-      if (e.pointerType === "mouse") this.hover(hitGizmo(this.view.shapes, x, y)?.name ?? null, this.pick(x, y)?.box.id ?? null);
+      if (e.pointerType !== "mouse") return;
+      const side = cubeAt(this.view.cube, x, y)?.name ?? null;
+      if (side) this.hover(null, null, side);
+      else this.hover(hitGizmo(this.view.shapes, x, y)?.name ?? null, this.pick(x, y)?.box.id ?? null);
       return;
     }
     if (!drag.moved && Math.hypot(x - drag.start.x, y - drag.start.y) < CLICK) return;
@@ -186,7 +220,8 @@ export class Input {
     else if (drag.kind === "band") {
       this.view.band = null;
       this.store.select(this.view.within(drag.start.x, drag.start.y, x, y).map((b) => b.id), e.shiftKey);
-    } else if (!drag.moved && drag.button === 2) this.menu(e.clientX, e.clientY);
+    } else if (!drag.moved && drag.side) this.actions.look(drag.side.azimuth, drag.side.elevation);
+    else if (!drag.moved && drag.button === 2) this.menu(e.clientX, e.clientY);
     else if (!drag.moved && drag.kind === "orbit" && drag.button === 0) this.store.select([]);
     else if (!drag.moved && drag.kind === "body" && !e.shiftKey) this.store.select([drag.box.id]);
     else if (drag.kind === "orbit" || drag.kind === "pan") this.store.commit(this.actions.t("step.camera"));
@@ -220,18 +255,19 @@ export class Input {
     }
   }
 
-  private hover(hot: string | null, hovered: string | null): void {
-    if (hot === this.view.hot && hovered === this.view.hovered) return;
+  private hover(hot: string | null, hovered: string | null, side: string | null = null): void {
+    if (hot === this.view.hot && hovered === this.view.hovered && side === this.view.hotSide) return;
     const other = hovered !== this.view.hovered;
     this.view.hot = hot;
+    this.view.hotSide = side;
     this.view.hovered = hot ? null : hovered;
-    this.view.root.style.cursor = hot ? "grab" : hovered ? "pointer" : "";
+    this.view.root.style.cursor = hot ? "grab" : hovered || side ? "pointer" : "";
     this.view.invalidate(other ? "all" : "over");
     if (other) this.store.tell("hover");
   }
 
   private onWipe(x: number, y: number): boolean {
-    if (this.store.session.mode !== "compare" || !this.store.session.generated) return false;
+    if (this.store.session.mode !== "compare" || !this.store.compared) return false;
     const f = this.view.frameRect;
     return Math.abs(x - f.x - f.w * this.view.wipe) < 14 && y > f.y && y < f.y + f.h;
   }

@@ -1,7 +1,7 @@
 // The objects: order of the prompt, eye, padlock, warnings; folders; drag to reorder.
 import { colourOf, label } from "../scene/document.ts";
 import type { Problem, Box } from "../scene/types.ts";
-import type { Seen } from "../math/box.ts";
+import type { Seen } from "../math/visibility.ts";
 import type { Actions } from "./actions.ts";
 import { button, clear, element, icon } from "./dom.ts";
 import type { Store } from "./store.ts";

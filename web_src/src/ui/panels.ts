@@ -2,15 +2,20 @@
 import { activeCamera, colourOf, fullPrompt } from "../scene/document.ts";
 import { outputSize, tokenEstimate } from "../scene/comfort.ts";
 import { PRESETS } from "../scene/presets.ts";
-import type { Box, Problem, Scene } from "../scene/types.ts";
-import type { Seen } from "../math/box.ts";
+import type { Box, Camera, Problem, Scene } from "../scene/types.ts";
+import type { Seen } from "../math/visibility.ts";
 import type { Actions } from "./actions.ts";
+import { drawSimple } from "../render/overlay.ts";
+import type { Palette } from "../render/look.ts";
+import { pinhole } from "../math/camera.ts";
 import { button, clear, element, icon } from "./dom.ts";
 import { numberField, refreshAll, slider, textField, type NumberOptions } from "./fields.ts";
 import type { Store } from "./store.ts";
 
 type Translate = (key: string, values?: Record<string, unknown>) => string;
 export const TABS = ["object", "words", "camera", "picture"] as const;
+const THUMB = 64; // px of a camera's picture
+const THUMBS = 24; // with more cameras they have names only
 const SIZES = [[512, 512], [768, 768], [1024, 1024], [1280, 720], [720, 1280], [1152, 896], [896, 1152]];
 
 export class Panels {
@@ -20,7 +25,7 @@ export class Panels {
   private shown = "";
   private live: (() => void)[] = [];
 
-  constructor(private readonly store: Store, private readonly actions: Actions, private readonly t: Translate, private readonly menu: { presets: () => void; image: (box: Box) => void; ring: () => void }, private readonly hover: (id: string | null) => void) {
+  constructor(private readonly store: Store, private readonly actions: Actions, private readonly t: Translate, private readonly menu: { presets: () => void; image: (box: Box) => void; ring: () => void; trace: () => void; look: () => Palette }, private readonly hover: (id: string | null) => void) {
     this.root = element("div", { class: "se-panels" }, [this.tabs, this.body]);
     for (const name of TABS)
       this.tabs.append(element("button", { type: "button", role: "tab", class: "se-tab", "data-tab": name, onclick: () => store.set({ tab: name }) }, [t(`tab.${name}`)]));
@@ -184,26 +189,66 @@ export class Panels {
       badge.classList.toggle("se-amber", own.length > 0);
       if (own.length) badge.append(...own.map((p) => element("p", { "data-code": p.code }, [icon("warn"), t(`code.${p.code}`, p.values)])));
       else badge.append(element("p", {}, [t("camera.comfort")]));
+      if (store.busy) return;
       clear(list);
-      for (const camera of store.scene.cameras) {
-        const on = camera.id === store.scene.active_camera;
-        list.append(button(camera.name, "camera", () => actions.useCamera(camera.id), { text: camera.name, pressed: on, class: "se-mini" }));
-      }
+      for (const camera of store.scene.cameras) list.append(this.cameraCard(camera));
       list.append(button(t("camera.add"), "add", () => actions.addCamera(), { class: "se-mini" }));
       if (store.scene.cameras.length > 1) list.append(button(t("camera.remove"), "trash", () => actions.removeCamera(store.scene.active_camera), { class: "se-mini" }));
       list.append(button(t("camera.ring"), null, () => this.menu.ring(), { text: t("camera.ring"), class: "se-mini" }));
     });
+    const [trace, ...backdrop] = this.backdropLine();
     const locked = element("input", { type: "checkbox" });
     locked.addEventListener("change", () => store.edit(t("step.camera"), () => (cam().locked = locked.checked)));
     this.live.push(() => (locked.checked = cam().locked));
     return [
       ...sliders,
+      ...backdrop,
       element("div", { class: "se-line" }, [
         button(t("camera.home"), "home", () => actions.bringHome(), { text: t("camera.home") }),
         element("label", { class: "se-check", title: t("camera.locked.hint") }, [locked, t("camera.locked")]),
+        trace,
       ]),
       badge, list,
     ];
+  }
+
+  /** What a camera sees, small, with its name. */
+  private cameraCard(camera: Camera): HTMLElement {
+    const { store, actions, t } = this;
+    const [w, h] = camera.size ?? store.scene.output.size;
+    const k = THUMB / Math.max(w, h);
+    const one = button(t("camera.use", { name: camera.name }), null, () => actions.useCamera(camera.id), { pressed: camera.id === store.scene.active_camera, class: "se-cam" });
+    const canvas = element("canvas", { width: Math.round(w * k * 2), height: Math.round(h * k * 2), style: `width:${w * k}px;height:${h * k}px`, "aria-hidden": "true" });
+    if (store.scene.cameras.length <= THUMBS) {
+      const ctx = canvas.getContext("2d");
+      const look = this.menu.look();
+      ctx.fillStyle = look.ground;
+      ctx.fillRect(0, 0, canvas.width, canvas.height);
+      const boxes = store.shown;
+      const looks = boxes.map((b) => ({ colour: colourOf(store.scene, b), edge: colourOf(store.scene, b), opacity: 0.45, flat: true }));
+      drawSimple(ctx, boxes, looks, pinhole(camera, canvas.width, canvas.height), look, 10);
+      one.append(canvas);
+    }
+    one.append(element("span", {}, [camera.name]));
+    return one;
+  }
+
+  /** A button to choose a picture to trace, and how strongly it shows once there is one. */
+  private backdropLine(): HTMLElement[] {
+    const { store, t } = this;
+    const range = element("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": t("backdrop.opacity") });
+    range.addEventListener("input", () => store.set({ backdropOpacity: Number(range.value), through: true, mode: "solid" }));
+    const shown = element("div", { class: "se-slider" }, [
+      element("span", { class: "se-caption" }, [t("backdrop.opacity")]), range,
+      button(t("menu.noBackdrop"), "close", () => store.set({ backdrop: null }), { class: "se-mini" }),
+    ]);
+    const choose = button(t("menu.backdrop"), "image", () => this.menu.trace());
+    this.live.push(() => {
+      shown.hidden = !store.backdrop;
+      (shown.lastChild as HTMLElement).hidden = !store.session.backdrop;
+      range.value = String(store.session.backdropOpacity);
+    });
+    return [choose, shown];
   }
 
   private pictureTab(): HTMLElement[] {

@@ -24,6 +24,8 @@ export interface Session {
   names: boolean;
   backdrop: string | null;
   backdropOpacity: number;
+  linked: string | null; // picture of the input `backdrop`
+  ghosts: Box[] | null; // boxes of the connected scene, shown but not edited
   generated: string | null; // picture of the last run
   collapsed: boolean;
 }
@@ -36,7 +38,7 @@ const seen = new Set<string>(); // keys loaded in this page: their journal is no
 const START: Session = {
   view: { target: [0, 0, 0.4], azimuth_deg: 28, elevation_deg: 24, distance: 8 },
   through: false, mode: "solid", tool: "move", tab: "object", selection: [], solo: null, grid: 0.1, angle: 15, snap: false,
-  faceColours: true, names: true, backdrop: null, backdropOpacity: 0.5, generated: null, collapsed: false,
+  faceColours: true, names: true, backdrop: null, backdropOpacity: 0.6, linked: null, ghosts: null, generated: null, collapsed: false,
 };
 
 export interface Step {
@@ -92,6 +94,14 @@ export class Store {
     this.dialogOpen = open;
     if (open) this.restartHistory("Open");
     this.tell("history");
+  }
+  /** The picture behind the boxes: one chosen here, or the linked one. */
+  get backdrop(): string | null {
+    return this.session.backdrop ?? this.session.linked;
+  }
+  /** What the control image is compared with. */
+  get compared(): string | null {
+    return this.session.generated ?? this.session.linked;
   }
   /** Pictures of the model's view need the camera. */
   get looksThrough(): boolean {

@@ -52,6 +52,8 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor .se-viewport>canvas{position:absolute;inset:0;width:100%;height:100%;display:block}
 .sightline-editor .se-status{position:absolute;left:8px;bottom:6px;display:flex;gap:8px;align-items:center;padding:2px 7px;border-radius:5px;background:var(--se-bg);font-size:11px;max-width:calc(100% - 16px)}
 .sightline-editor .se-warnings{border:0;background:none;font:inherit;padding:0;min-height:24px;cursor:pointer}
+.sightline-editor .se-tip{position:absolute;left:8px;right:8px;bottom:34px;margin:auto;width:fit-content;max-width:460px;display:flex;gap:8px;align-items:center;padding:5px 6px 5px 12px;border-radius:8px;background:var(--se-bg);border:1px solid var(--se-line);border-left:3px solid var(--se-accent)}
+.sightline-editor .se-tip:empty{display:none}
 .sightline-editor .se-hint{position:absolute;left:50%;top:50%;transform:translate(-50%,-50%);display:flex;flex-wrap:wrap;gap:8px;justify-content:center;width:min(88%,320px);text-align:center}
 .sightline-editor .se-hint:empty{display:none}
 .sightline-editor .se-hint p{width:100%;padding:6px 10px;border-radius:6px;background:var(--se-bg)}
@@ -74,6 +76,12 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor .se-text{width:100%;min-height:28px;border:0;border-radius:6px;background:var(--se-field);padding:4px 8px;resize:vertical;user-select:text}
 .sightline-editor .se-three{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:6px}
 .sightline-editor .se-line{display:flex;flex-wrap:wrap;gap:6px;align-items:center}
+.sightline-editor .se-cam{flex-direction:column;height:auto;padding:3px;gap:2px;max-width:84px}
+.sightline-editor .se-cam canvas{border-radius:4px;display:block}
+.sightline-editor .se-cam span{max-width:76px;overflow:hidden;text-overflow:ellipsis;font-size:11px}
+.sightline-editor .se-cameras{align-items:flex-end}
+.sightline-editor .se-keep{display:flex;gap:6px;align-items:center;flex:none;border-top:1px solid var(--se-line);padding-top:8px}
+.sightline-editor .se-keep .se-caption{white-space:nowrap}
 .sightline-editor .se-preset{flex:1;background:var(--se-field);height:28px}
 .sightline-editor .se-colour{width:30px;height:28px;border:0;border-radius:6px;padding:2px;background:var(--se-field);cursor:pointer}
 .sightline-editor .se-check{display:inline-flex;align-items:center;gap:5px;min-height:24px;cursor:pointer}
@@ -125,6 +133,9 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor.se-narrow .se-list{border-right:0;border-top:1px solid var(--se-line);max-height:104px}
 .sightline-editor.se-narrow .se-slider{grid-template-columns:minmax(120px,52%) 1fr 26px}
 .sightline-editor.se-narrow .se-tab{padding:5px 7px}
+.sightline-editor.se-still>:not(.se-body),.sightline-editor.se-still .se-body>:not(.se-viewport),.sightline-editor.se-still .se-viewport>:not(canvas){display:none}
+.sightline-editor.se-still .se-body{display:flex}
+.sightline-editor.se-still .se-viewport{flex:1;pointer-events:none}
 .sightline-editor.se-roomy .se-body{grid-template:minmax(0,1fr)/220px minmax(0,1fr) 340px;grid-template-areas:"list view panel"}
 .sightline-editor.se-roomy .se-panels{border-top:0;border-left:1px solid var(--se-line);display:flex;flex-direction:column}
 .sightline-editor.se-roomy .se-panel{flex:1;height:auto}

@@ -4,10 +4,11 @@ import { frameRect, orbitAxes, pinhole, type Pinhole } from "../math/camera.ts";
 import { ControlPicture } from "../render/control-picture.ts";
 import { palette, type Look, type Palette } from "../render/look.ts";
 import {
-  drawAxes, drawFrame, drawFront, drawGuides, drawMasks, drawName, drawOutline, drawSimple, type Rect,
+  drawFrame, drawFront, drawGuides, drawMasks, drawName, drawOutline, drawSimple, type Rect,
 } from "../render/overlay.ts";
 import { counters, sharedGL, type SharedGL } from "../render/shared.ts";
 import { SolidView } from "../render/solid.ts";
+import { CUBE_ROOM, cubeSides, drawCube, type CubeSide } from "../render/view-cube.ts";
 import { outputSize } from "../scene/comfort.ts";
 import { colourOf } from "../scene/document.ts";
 import type { Box, Vec3 } from "../scene/types.ts";
@@ -33,6 +34,9 @@ export class Viewport {
   ghost: Map<string, { size: Vec3; z: number }> | null = null; // sizes being offered
   look: Palette;
   shapes: Shape[] = [];
+  cube: CubeSide[] = [];
+  hotSide: string | null = null;
+  still = false; // too small to work in: the camera's picture alone
   width = 0;
   height = 0;
   private pictures = new Map<string, HTMLImageElement>();
@@ -71,7 +75,7 @@ export class Viewport {
       store.on("selection", () => this.invalidate()),
       store.on("session", () => this.invalidate()),
     );
-    this.gl?.watch(() => this.invalidate());
+    if (this.gl) this.ends.push(this.gl.watch(() => this.invalidate()));
   }
 
   get gl(): SharedGL | null {
@@ -84,12 +88,12 @@ export class Viewport {
   /** The rectangle of the output picture inside the viewport, CSS pixels. */
   get frameRect(): Rect {
     const [w, h] = outputSize(this.store.scene);
-    return frameRect(this.width, this.height, w, h, MARGIN);
+    return frameRect(this.width, this.height, w, h, this.still ? 0 : MARGIN);
   }
 
   /** The camera that is looked through, in CSS pixels of the viewport. */
   camera(): Pinhole {
-    if (this.store.looksThrough) {
+    if (this.store.looksThrough || this.still) {
       const f = this.frameRect;
       return pinhole(this.store.camera, f.w, f.h, f.x, f.y);
     }
@@ -152,18 +156,34 @@ export class Viewport {
     const boxes = this.store.shown;
     const camera = scaled(this.camera(), k);
     const extent = Math.min(80, this.store.scene.environment?.grid?.size || 20);
+    ctx.fillStyle = this.look.ground;
+    ctx.fillRect(0, 0, w, h);
+    if (this.store.backdrop && this.store.session.mode === "solid" && this.store.looksThrough) this.drawBackdrop(ctx, k);
     if (gl) {
       if (solid?.gl !== gl) solid = { gl, view: new SolidView() };
       solid.view.draw(gl, boxes, this.looks(boxes), camera, w, h, this.look, extent);
       const top = gl.canvas.height - h;
       ctx.drawImage(gl.canvas, 0, top, w, h, 0, 0, w, h);
-    } else drawSimple(ctx, boxes, this.looks(boxes), camera, w, h, this.look, extent);
-    this.drawPictures(ctx, k);
+    } else drawSimple(ctx, boxes, this.looks(boxes), camera, this.look, extent);
+    if (!this.still) this.drawPictures(ctx, k);
   }
 
-  /** Backdrop, control image, server's image, masks, wipe: what fills the frame. */
+  /** A picture behind the boxes, to trace: it covers the frame and keeps its own proportions. */
+  private drawBackdrop(ctx: CanvasRenderingContext2D, k: number): void {
+    const image = this.picture(this.store.backdrop);
+    if (!image) return;
+    const f = this.frameRect;
+    const s = Math.max(f.w / image.naturalWidth, f.h / image.naturalHeight);
+    const [w, h] = [f.w / s, f.h / s];
+    ctx.globalAlpha = this.store.session.backdropOpacity;
+    ctx.drawImage(image, (image.naturalWidth - w) / 2, (image.naturalHeight - h) / 2, w, h, f.x * k, f.y * k, f.w * k, f.h * k);
+    ctx.globalAlpha = 1;
+  }
+
+  /** Control image, server's image, masks, wipe: what fills the frame. */
   private drawPictures(ctx: CanvasRenderingContext2D, k: number): void {
-    const { mode, backdrop, backdropOpacity, generated } = this.store.session;
+    const { mode } = this.store.session;
+    const { compared } = this.store;
     const f = this.frameRect;
     const put = (image: CanvasImageSource | null, alpha = 1) => {
       if (!image) return;
@@ -171,21 +191,19 @@ export class Viewport {
       ctx.drawImage(image, f.x * k, f.y * k, f.w * k, f.h * k);
       ctx.globalAlpha = 1;
     };
-    if (mode === "solid" && backdrop && this.store.looksThrough) put(this.picture(backdrop), backdropOpacity);
     if (mode === "exact") put(this.exact);
     if (mode === "masks") {
-      const [w, h] = outputSize(this.store.scene);
       ctx.save();
       ctx.scale(k, k);
-      drawMasks(ctx, this.store.scene, this.camera(), f, 1024, pinhole(this.store.camera, 1024, (1024 * h) / w));
+      drawMasks(ctx, this.store.scene, this.camera(), f);
       ctx.restore();
     }
     if (mode === "control" || mode === "compare") {
       if (this.gl && !this.gl.lost) this.control.start(this.gl, this.store.scene);
       put(this.gl ? this.control.canvas : this.exact);
     }
-    if (mode === "compare" && generated) {
-      const image = this.picture(generated);
+    if (mode === "compare" && compared) {
+      const image = this.picture(compared);
       ctx.save();
       ctx.beginPath();
       ctx.rect((f.x + f.w * this.wipe) * k, f.y * k, f.w * (1 - this.wipe) * k, f.h * k);
@@ -215,6 +233,9 @@ export class Viewport {
     const { store, look } = this;
     const { mode, names } = store.session;
     const camera = this.camera();
+    this.shapes = [];
+    this.cube = [];
+    if (this.still) return;
     if (store.looksThrough) drawFrame(ctx, this.frameRect, this.width, this.height, look, mode === "solid");
     const selected = new Set(store.session.selection);
     for (const box of store.shown) {
@@ -223,6 +244,7 @@ export class Viewport {
       if (strong || hovered) drawOutline(ctx, box, camera, strong ? look.accent : look.ink, strong ? 2 : 1.5, box.locked ? [4, 3] : []);
       if (mode === "solid" && (strong || names)) drawFront(ctx, box, camera, strong ? look.accent : colourOf(store.scene, box));
     }
+    for (const box of store.session.ghosts ?? []) drawOutline(ctx, box, camera, look.grid, 1, [3, 4]);
     if (this.ghost)
       for (const box of store.scene.objects) {
         const next = this.ghost.get(box.id);
@@ -236,8 +258,11 @@ export class Viewport {
     this.shapes = gizmoShapes(store, camera, look);
     const still = mode === "exact" || mode === "compare" || mode === "masks";
     if (!still || this.transform) drawGizmo(ctx, this.shapes, this.hot, look);
-    if (mode === "compare" && store.session.generated) this.drawWipe(ctx);
-    if (!store.looksThrough) drawAxes(ctx, camera, this.width - 40, 44, look);
+    if (mode === "compare" && store.compared) this.drawWipe(ctx);
+    if (!store.looksThrough) {
+      this.cube = cubeSides(camera, this.width - CUBE_ROOM, CUBE_ROOM);
+      drawCube(ctx, this.cube, this.hotSide, look, (name) => this.t(`cube.${name}`));
+    }
     if (this.band) {
       const [a, b, c, d] = this.band;
       ctx.strokeStyle = look.accent;

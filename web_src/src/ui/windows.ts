@@ -16,6 +16,12 @@ const HELP: [string, string][] = [
   ["← → ↑ ↓", "help.nudge"], ["PgUp PgDn", "help.height"], [",  ;", "help.turn"], ["F", "help.fullscreen"], ["Ctrl+C  Ctrl+V", "help.copy"],
 ];
 
+const OWN = "Sightline.LayoutEditor.Presets";
+interface Own {
+  name: string;
+  size: Vec3;
+}
+
 export class Windows {
   constructor(private readonly root: HTMLElement, private readonly store: Store, private readonly actions: Actions, private readonly files: Files, private readonly view: Viewport, private readonly t: (key: string, values?: Record<string, unknown>) => string) {}
 
@@ -23,7 +29,20 @@ export class Windows {
     return openPanel(this.root, title, this.t("window.close"), options);
   }
 
+  /** Sizes that the user keeps: in ComfyUI's settings, so that they are there in every workflow. */
+  private get own(): Own[] {
+    const found = this.store.host.getSetting(OWN);
+    return Array.isArray(found) ? found.filter((p) => typeof p?.name === "string" && p.size?.length === 3 && p.size.every(Number.isFinite)) : [];
+  }
+  private keep(presets: Own[]): void {
+    this.store.host.setSetting(OWN, presets.slice(-200));
+  }
+
   private choices() {
+    const own = this.own.map((p, i) => ({ key: `${OWN}${i}`, label: p.name, words: p.name.toLowerCase(), detail: p.size.map((v) => v.toFixed(2)).join(" × ") }));
+    return [...(own.length ? [{ name: this.t("category.own"), items: own }] : []), ...this.known()];
+  }
+  private known() {
     return CATEGORIES.map((category) => ({
       name: this.t(`category.${category}`),
       items: Object.entries(PRESETS).filter(([, p]) => p.category === category).map(([key, preset]) => ({
@@ -38,7 +57,8 @@ export class Windows {
     const { body, close } = this.open(this.t("add.title"));
     searchList(body, this.t("add.search"), this.choices(), (key, text) => {
       close();
-      this.actions.add(key ?? text, key);
+      const own = key?.startsWith(OWN) ? this.own[Number(key.slice(OWN.length))] : null;
+      this.actions.add(own ? own.name : key ?? text, own ? null : key, own?.size ?? null);
       this.view.root.focus({ preventScroll: true });
     }, (text) => this.t("add.free", { text }));
   }
@@ -49,11 +69,28 @@ export class Windows {
     const { body, close } = this.open(this.t("presets.title"));
     searchList(body, this.t("presets.search"), this.choices(), (key) => {
       close();
+      const own = key.startsWith(OWN) ? this.own[Number(key.slice(OWN.length))] : null;
       this.actions.set([box], "preset", (b) => {
-        b.preset = key;
-        b.size = copy(PRESETS[key].size) as Vec3;
+        b.preset = own ? null : key;
+        b.size = copy(own?.size ?? PRESETS[key].size) as Vec3;
       });
     }, null);
+    const name = element("input", { class: "se-text", value: box.name || box.prompt, maxlength: 80, "aria-label": this.t("presets.name") });
+    const keep = () => {
+      const text = name.value.trim();
+      if (!text) return;
+      this.keep([...this.own.filter((p) => p.name !== text), { name: text, size: copy(box.size) as Vec3 }]);
+      close();
+    };
+    const forget = () => {
+      this.keep(this.own.filter((p) => p.name !== name.value.trim()));
+      close();
+    };
+    body.append(element("div", { class: "se-keep" }, [
+      element("label", { class: "se-caption" }, [this.t("presets.keep")]), name,
+      button(this.t("presets.save"), null, keep, { text: this.t("presets.save"), class: "se-primary" }),
+      this.own.length > 0 && button(this.t("presets.forget"), "trash", forget, { class: "se-mini" }),
+    ]));
     body.prepend(button(this.t("object.custom"), null, () => (close(), this.actions.set([box], "preset", (b) => (b.preset = null))), { text: this.t("object.custom") }));
   }
 
