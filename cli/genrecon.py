@@ -295,11 +295,9 @@ def reconstruct(args: argparse.Namespace, plan, target: Path, device, processes)
     """Sample, decode and write the scene."""
     import torch
 
-    from ..models.genrecon.estimate import estimate
     from ..models.genrecon.scene_files import encode_scene_ply, save_scene_voxels, world_scene
     from ..models.genrecon.scene_frame import voxels_to_world
-    from ..models.genrecon.scene_sampling import SAMPLERS
-    from ..pipelines.genrecon import SampleOptions, decode_latents, sample_scene
+    from ..pipelines.genrecon import SampleOptions, decode_latents, estimate_scene, sample_scene
     from ..pipelines.genrecon_bake import bake_scene, finish_scene, plain_glb
     from ..scene.files import Outputs
     from ..scene.point_filters import encode_points
@@ -309,12 +307,8 @@ def reconstruct(args: argparse.Namespace, plan, target: Path, device, processes)
         args.seed, samplers(args), args.occ_threshold, args.boundary_width_slat if args.boundary_sensitive_slat else 0,
         args.batch, args.proj_batch_voxels, args.projection_dtype, args.zero_3d_cond,
     )  # fmt: skip
-    settings = family.settings(options.samplers)
     if args.estimate or sys.stderr.isatty():
-        side = family.image_size // family.encoder().patch_size
-        stages = {stage: settings[role] for stage, role in SAMPLERS.items()}
-        context = family.encoder().prefix_tokens + side * side
-        text = str(estimate(family, stages, len(plan.layout), context))
+        text = str(estimate_scene(family, plan, options))
         print(text) if args.estimate else note(f"sampling will take {text}.")
         if args.estimate:
             return 0

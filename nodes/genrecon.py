@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..models.genrecon.estimate import estimate
 from ..models.genrecon.family import SceneFamily, load_scene_family
 from ..models.genrecon.joint_condition import SceneViews
 from ..models.genrecon.scene_files import world_scene
 from ..models.genrecon.scene_sampling import SAMPLERS
-from ..pipelines.genrecon import SampleOptions, ScenePlan, decode_latents, encode_views, sample_scene
+from ..pipelines.genrecon import SampleOptions, ScenePlan, decode_latents, encode_views, estimate_scene, sample_scene
 from ..pipelines.genrecon_bake import bake_scene, finish_scene, plain_glb
 from ..scene.errors import InputError
 from ..scene.frames import turn_points
@@ -204,9 +203,8 @@ class ChunkSampler(io.ComfyNode):
             seed, changes, occupancy, boundary, batch, projection_dtype=condition.projection,
             zero_3d_cond=not condition.voxels,
         )  # fmt: skip
-        settings = {stage: model.settings(changes)[role] for stage, role in SAMPLERS.items()}
-        chunks = len(condition.plan.layout)
-        host.tell(f"{chunks} cubes: {estimate(model, settings, chunks, condition.views.tokens.shape[1])}")
+        expected = estimate_scene(model, condition.plan, options, condition.views)
+        host.tell(f"{len(condition.plan.layout)} cubes: {expected}")
         latents = sample_scene(
             model, condition.plan, options, folder=scenes.resume_folder(resume_as), progress=StageBar(),
             views=condition.views,

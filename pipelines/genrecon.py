@@ -8,6 +8,7 @@ world of the photos (Z up).
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.genrecon.family import SceneFamily
+from ..models.genrecon.estimate import Estimate, estimate
+from ..models.genrecon.family import ROLES, SceneFamily
 from ..models.genrecon.joint_condition import SceneViews
 from ..models.genrecon.joint_decode import GROUP_HALO, SceneMesh, decode_scene, make_groups, merge_latents
 from ..models.genrecon.processes import Processes
@@ -24,9 +26,10 @@ from ..models.genrecon.scene_sampling import SAMPLERS, SceneSampler
 from ..models.genrecon.stage_files import StageFiles, fingerprint
 from ..models.trellis2.memory import available, weight_bytes
 from ..scene.captures import PointFilter
-from ..scene.chunk_layout import ChunkLayout, drop_empty, place_chunks, room_box
+from ..scene.chunk_layout import LEAST_POINTS, ChunkLayout, RoomBox, drop_empty, place_chunks, room_box
 from ..scene.errors import InputError
 from ..scene.scene_photos import ScenePhotos
+from ..scene.surface_cells import expected_cells
 from ..scene.view_choice import ViewPlan, plan_views, view_pictures
 
 MAX_VIEWS = 1000
@@ -55,13 +58,15 @@ class PlanOptions:
 
 @dataclass(frozen=True, eq=False)
 class ScenePlan:
-    """Everything decided before a network runs: photos, cleaned points [P, 3] (world), chunks, views."""
+    """Everything decided before a network runs: photos, cleaned points [P, 3] (world), chunks, views; box: of the room,
+    None for a layout that was given where there are too few points to find it."""
 
     scene: ScenePhotos
     points: np.ndarray
     layout: ChunkLayout
     views: ViewPlan
     notes: tuple[str, ...] = ()
+    box: RoomBox | None = None
 
 
 def plan_scene(scene: ScenePhotos, options: PlanOptions | None = None, layout: ChunkLayout | None = None) -> ScenePlan:
@@ -71,7 +76,7 @@ def plan_scene(scene: ScenePhotos, options: PlanOptions | None = None, layout: C
         raise InputError(
             f"{options.num_imgs_per_scene} photos were asked for; from 1 to {MAX_VIEWS} are used in a run."
         )
-    points, notes = np.zeros((0, 3)), []
+    points, notes, box = np.zeros((0, 3)), [], None
     if scene.points is not None:
         points = scene.points.xyz[options.points.apply(scene.points)]
     if layout is None:
@@ -89,11 +94,13 @@ def plan_scene(scene: ScenePhotos, options: PlanOptions | None = None, layout: C
             notes.append(
                 f"the room is {box.height:.3g} high; rooms are a few meters high: check scale and up direction"
             )
+    elif len(points) >= LEAST_POINTS:
+        box = room_box(points)
     views = plan_views(scene, layout, options.num_imgs_per_scene, options.crop, options.seed)
     if views.unseen:
         names = ", ".join(scene.photos[i].name for i in views.unseen[:3])
         notes.append(f"{len(views.unseen)} photos see no chunk and are left out ({names})")
-    return ScenePlan(scene, points, layout, views, tuple(notes))
+    return ScenePlan(scene, points, layout, views, tuple(notes), box)
 
 
 @torch.no_grad()
@@ -113,6 +120,45 @@ def encode_views(family: SceneFamily, plan: ScenePlan, batch: int = 4, progress:
         prefix = encoder.prefix_tokens
     cameras = (torch.from_numpy(v).to(family.device) for v in (plan.views.extrinsics, plan.views.intrinsics))
     return SceneViews(torch.cat(parts), *cameras, prefix, source.hexdigest())
+
+
+@torch.no_grad()
+def estimate_scene(
+    family: SceneFamily,
+    plan: ScenePlan,
+    options: SampleOptions | None = None,
+    views: SceneViews | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Estimate:
+    """Time and memory of `sample_scene`, before it starts and before a voxel is known.
+
+    views: of `encode_views`; without them one photo is read and encoded to see how long that takes. A few evaluations
+    of the networks are timed by `clock`. Voxels are expected where the points show the surface of the room
+    (`scene.surface_cells`).
+    """
+    options = options or SampleOptions()
+    settings, photos = family.settings(options.samplers), 0.0
+    if views is None:
+        one = replace(
+            plan.views, crops=plan.views.crops[:1], extrinsics=plan.views.extrinsics[:1],
+            intrinsics=plan.views.intrinsics[:1],
+        )  # fmt: skip
+        begin = clock()
+        first = encode_views(family, replace(plan, views=one))
+        photos = (clock() - begin) * len(plan.views)
+        cameras = (torch.from_numpy(v).to(family.device) for v in (plan.views.extrinsics, plan.views.intrinsics))
+        views = SceneViews(first.tokens.expand(len(plan.views), -1, -1).contiguous(), *cameras, first.prefix)
+    tokens = surface = None
+    if plan.box is not None:
+        resolution = family.get(ROLES["shape"]).config.resolution
+        tokens = expected_cells(plan.points, plan.layout, resolution, plan.box).round().astype(int).tolist()
+        to_joint = plan.layout.world_to_chunk[0]
+        surface = torch.from_numpy(plan.points @ to_joint[:3, :3].T + to_joint[:3, 3])
+    return estimate(
+        family, {stage: settings[role] for stage, role in SAMPLERS.items()}, torch.from_numpy(plan.layout.relative),
+        views, tokens, surface, cells=options.proj_batch_voxels, batch=options.batch, photos=photos,
+        voxels=not options.zero_3d_cond, clock=clock,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

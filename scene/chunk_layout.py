@@ -19,6 +19,7 @@ from .errors import InputError
 LATTICE = 16  # strides and overlaps are counted in these parts of a chunk
 PADDING = 3.5 / 16
 MAX_CHUNKS = 1024
+LEAST_POINTS = 10  # to find a room
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ def room_box(
         bounds = [tuple(float(v) for v in axis) for axis in bounds]
         if len(bounds) not in (2, 3) or any(len(axis) != 2 or not axis[0] < axis[1] for axis in bounds):
             raise InputError(f"The bounds are {bounds}; give low and high of x and y (and z), low below high.")
-    if len(points) < 10 and (bounds is None or len(bounds) < 3):
+    if len(points) < LEAST_POINTS and (bounds is None or len(bounds) < 3):
         raise InputError(
-            f"There are {len(points)} points after cleaning; at least 10 are needed to find the room: relax the point "
-            "filters, or give the bounds of the room."
+            f"There are {len(points)} points after cleaning; at least {LEAST_POINTS} are needed to find the room: "
+            "relax the point filters, or give the bounds of the room."
         )
     found = [np.percentile(points[:, axis], range_) for axis, range_ in enumerate((across, across, upright))] if len(
         points) else [None] * 3  # fmt: skip

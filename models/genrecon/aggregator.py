@@ -89,9 +89,7 @@ class ViewAggregator(nn.Module):
     ) -> Tensor:
         """[V, D] of voxels whose patches [N, V] are known already; valid [N, V]; camera [N, V, 5] if it is used."""
         extra = None if camera is None else (lambda view, voxel: camera[view, voxel])
-        return aggregate_tokens(
-            tokens, patch, valid, self.weights, prefix=prefix, extra=extra, two_pass=self.two_pass
-        )
+        return aggregate_tokens(tokens, patch, valid, self.weights, prefix=prefix, extra=extra, two_pass=self.two_pass)
 
     def collapse(self, x: Tensor) -> Tensor:
         """The optional branches of the dense class on a whole grid [V, D]; without them x itself."""

@@ -30,6 +30,7 @@ from .stage_files import StageFiles
 
 Progress = Callable[[str, int, int], None]
 STAGES = ("structure", "shape", "texture")
+KV_BYTES = 1 << 30  # of cached keys and values
 SAMPLERS = {
     "structure": "sparse_structure_sampler", "shape": "shape_slat_sampler", "texture": "tex_slat_sampler",
 }  # fmt: skip
@@ -60,7 +61,7 @@ class SceneSampler:
     cells: int = 8192
     projection: torch.dtype = torch.float32
     zero_voxels: bool = False
-    kv_bytes: int = 1 << 30
+    kv_bytes: int = KV_BYTES
     store_bytes: int = IN_MEMORY
     files: StageFiles = field(default_factory=lambda: StageFiles(None, ""))
     step_files: bool = True
