@@ -99,7 +99,7 @@ class CompletionSampler(io.ComfyNode):
         grid = torch.zeros(1, side, side, side)
         grid[0][tuple(done.coords.long().T.cpu())] = 1
         config, latents = model.config, done.latents
-        rows = latents.coords[:, 1:]
+        rows = latents.shape.coords[:, 1:]
         shape = host.sparse_latent([(config.shape_normalization.normalize(latents.shape.feats), rows)], side, "y_up")
         color = host.sparse_latent([(config.tex_normalization.normalize(latents.texture.feats), rows)], side, "y_up")
         shown = mask_picture(done.coords.cpu(), done.visible, world_camera(camera, host.PREVIEW_SIZE), side)
