@@ -13,6 +13,13 @@ python -m sightline train cascade --data drawn --out runs --stage shape_flow --m
 python -m sightline train cascade --data drawn --out runs --export family    write the family
 python -m sightline train cascade --evaluate --objects 50                    measure the embedded family
 
+python -m sightline train genrecon --data rooms --prepare --objects 600      draw rooms for the small GenRecon family
+python -m sightline train genrecon --data rooms --out runs                   train its stages in order (again: continue)
+python -m sightline train genrecon --data rooms --out runs --export family   write the family
+python -m sightline train genrecon --evaluate --objects 8                    reconstruct and measure unseen rooms
+python -m sightline train genrecon --meshes rooms --data chunks --weights TRELLIS.2-4B   cut your own rooms
+python -m sightline train genrecon --config genrecon-shape --data chunks --weights TRELLIS.2-4B --out run   adapters
+
 python -m sightline train trellis2 --list                                    the recipes of TRELLIS.2 and Pixal3D
 python -m sightline train trellis2 --config NAME --data SET --tryrun         two steps, nothing written
 torchrun --nproc-per-node 8 -m sightline train trellis2 --config NAME --data SET --out run
@@ -36,7 +43,7 @@ def add_parser(subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("system", choices=["sparsegen", "cascade", "trellis2", "seethrough3d"], help="what to train")
+    add("system", choices=["sparsegen", "cascade", "genrecon", "trellis2", "seethrough3d"], help="what to train")
     add("--config", default="tiny", metavar="NAME|FILE", help="recipe: tiny, spgen, or a YAML file (default: tiny)")
     add("--data", default=None, metavar="DIR", help="folder of the drawn views, or of the SRN dataset")
     add(
@@ -55,6 +62,7 @@ def add_parser(subparsers) -> None:
     add("--minutes", type=float, default=None, help="stop after this time (default: when the recipe's steps are done)")
     add("--threads", type=int, default=None, help="threads a process (default: torch's)")
     add("--prepare", action="store_true", help="draw the procedural views into --data and stop")
+    add("--meshes", default=None, metavar="DIR", help="genrecon: cut the rooms of this folder into chunks and stop")
     add("--part", default="0/1", metavar="K/N", help="with --prepare: every N-th shard from the K-th, for N processes")
     add("--evaluate", action="store_true", help="measure the run's weights on held-out objects and stop")
     add("--export", default=None, metavar="FILE", help="write the run's averaged weights as safetensors and stop")
@@ -78,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     """Hand over to training."""
     from ..pipelines.seethrough3d import load_flux
     from ..training.cascade import commands as cascade
+    from ..training.genrecon import commands as genrecon
     from ..training.seethrough3d import commands as seethrough3d
     from ..training.sparsegen import commands as sparsegen
     from ..training.trellis2 import commands as trellis2
@@ -86,4 +95,8 @@ def run(args: argparse.Namespace) -> int:
     args.progress_bar = Progress
     if args.system == "seethrough3d":
         return seethrough3d.run(args, load_flux)
+    if args.system == "genrecon":
+        from .genrecon_measure import measure_rooms
+
+        return genrecon.run(args, measure_rooms)
     return {"sparsegen": sparsegen, "cascade": cascade, "trellis2": trellis2}[args.system].run(args)

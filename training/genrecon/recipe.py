@@ -200,6 +200,27 @@ class AdapterTrainer:
                     self.average[name].lerp_(parameter, 1 - self.options.ema)
         return total
 
+    def state(self) -> dict:
+        """What a run needs to go on exactly: trained tensors, average, optimizer, step and norms."""
+        return {
+            "trained": self.adapter(averaged=False), "average": self.average, "optimizer": self.optimizer.state_dict(),
+            "step": self.step, "norms": list(self.norms),
+        }  # fmt: skip
+
+    def load_state(self, state: dict) -> None:
+        """Go on from a `state`; raises InputError where it is of another model."""
+        parameters = dict(self.model.named_parameters())
+        if set(state["trained"]) != set(self.average):
+            raise InputError("The saved run is of another model; choose another folder.")
+        with torch.no_grad():
+            for name, value in state["trained"].items():
+                if parameters[name].shape != value.shape:
+                    raise InputError(f"The saved run is of another model ({name}); choose another folder.")
+                parameters[name].copy_(value)
+        self.average = {name: value.clone() for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.norms = int(state["step"]), deque(state["norms"], maxlen=self.options.history)
+
     def adapter(self, averaged: bool = True) -> dict[str, Tensor]:
         """The trained tensors under their published names, as `save_adapter` takes them."""
         if averaged:
