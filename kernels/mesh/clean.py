@@ -78,8 +78,10 @@ def _short_edges(vertices: Array, faces: Array, tolerance: float) -> tuple[Array
 
 def equal_rows(vertices: Array) -> Array:
     """[V] the lowest of the rows that are the same; rows of any numbers."""
-    bits = (np.ascontiguousarray(vertices, np.float64) + 0.0).view(np.uint64)
-    key = _hash(bits)
+    key = _hash(vertices)
+    ordered = np.sort(key)  # far quicker than the order
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(vertices))
     order = np.argsort(key)
     key = key[order]
     near = np.flatnonzero(key[1:] == key[:-1])  # equal keys are nearly always equal rows
@@ -93,20 +95,22 @@ def equal_rows(vertices: Array) -> Array:
 
 
 def _hash(rows: Array) -> Array:
-    """[N] uint64 from rows of uint64."""
+    """[N] uint64 from rows of numbers; -0 is 0."""
     key = np.zeros(len(rows), np.uint64)
-    for k in range(rows.shape[1]):
-        key = (key ^ rows[:, k]) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(29)
+
+    def compute(part: slice) -> None:
+        bits = (np.ascontiguousarray(rows[part], np.float64) + 0.0).view(np.uint64)
+        for k in range(rows.shape[1]):
+            key[part] = (key[part] ^ bits[:, k]) * np.uint64(0x9E3779B97F4A7C15)
+            key[part] ^= key[part] >> np.uint64(29)
+
+    by_rows(len(rows), compute)
     return key
 
 
 def duplicates(faces: Array) -> Array:
     """[F] bool: faces on the same three vertices as an earlier one, whatever their winding."""
-    a, b, c = (faces[:, k] for k in range(3))
-    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
-    rows = np.stack([low, a + b + c - low - high, high], 1)
-    return equal_rows(rows) != np.arange(len(faces))
+    return equal_rows(np.sort(faces, 1)) != np.arange(len(faces))
 
 
 def mend_flat(vertices: Array, faces: Array) -> tuple[Array, Array]:
@@ -120,6 +124,7 @@ def mend_flat(vertices: Array, faces: Array) -> tuple[Array, Array]:
     for _ in range(PASSES):
         flat = degenerate(vertices, now)
         if not flat.any():
+            good = ~flat
             break
         now, turned = flip_edges(vertices, now, only=flat)
         if not turned:
@@ -129,7 +134,8 @@ def mend_flat(vertices: Array, faces: Array) -> tuple[Array, Array]:
             now = groups(len(vertices), bad[row, at], bad[row, (at + 1) % 3])[now]
             rest = ~repeated(now)
             now, alive = now[rest], alive[rest]
-    good = ~degenerate(vertices, now)
+    else:
+        good = ~degenerate(vertices, now)
     keep = np.zeros(len(faces), bool)
     keep[alive[good]] = True
     result = faces.copy()

@@ -63,7 +63,8 @@ def decimate(
         face, weights = _corners(faces, len(vertices))
         return Decimated(vertices, faces, every, np.ones(len(vertices), bool), face, weights)
     tell(0, steps)
-    surface = Later(lambda: _center_tree(vertices, faces))  # the collapses leave a core idle
+    centers = _centers(vertices, faces)
+    tree = Later(lambda: _tree(centers))  # the collapses leave a core idle
     now, thin, survivor = _collapse(vertices, faces, target, keep_border)
     thin, kept = mend_flat(now, thin)
     thin = thin[kept]
@@ -76,14 +77,14 @@ def decimate(
         now = slide(now, thin, locked)
         tell(2 + done, steps)
     if passes:
-        place, face, weights = nearest_on_surface(now, vertices, faces, surface.result())
+        place, face, weights = nearest_on_surface(now, vertices, faces, tree.result())
         place[locked] = now[locked]
         now = guarded(now, thin, place)
         thin, _ = flip_edges(now, thin)
         thin, kept = mend_flat(now, thin)
         thin = thin[kept]
     else:
-        _, face, weights = nearest_on_surface(now, vertices, faces, surface.result())
+        _, face, weights = nearest_on_surface(now, vertices, faces, tree.result())
     tell(steps, steps)
     fixed = np.zeros(len(now), bool)
     if keep_border:
@@ -137,8 +138,8 @@ def _collapse(vertices: Array, faces: Array, target: int, keep_border: bool) -> 
     return now, thin, survivor
 
 
-def _center_tree(vertices: Array, faces: Array) -> cKDTree:
-    """A tree over the middles of the faces."""
+def _centers(vertices: Array, faces: Array) -> Array:
+    """The middles [F, 3] of faces."""
     centers = np.empty(faces.shape)
 
     def compute(rows: slice) -> None:
@@ -146,6 +147,10 @@ def _center_tree(vertices: Array, faces: Array) -> cKDTree:
         centers[rows] = (a + b + c) / 3
 
     by_rows(len(faces), compute)
+    return centers
+
+
+def _tree(centers: Array) -> cKDTree:
     return cKDTree(centers, leafsize=12, balanced_tree=False, compact_nodes=False)
 
 
@@ -157,7 +162,7 @@ def nearest_on_surface(
     The best of the triangles with the nearest centers: for a dense mesh the closest point or one next to it, at a
     fraction of the cost of `closest_point`. tree: over the middles of the faces, where it is at hand.
     """
-    tree = tree or _center_tree(vertices, faces)
+    tree = tree or _tree(_centers(vertices, faces))
     known = min(PROPOSALS, len(faces))
     place, face = np.empty_like(points), np.empty(len(points), np.int64)
     weights = np.empty_like(points)

@@ -18,6 +18,8 @@ RAYS = 32  # of each face to each side
 def dust(vertices: Array, faces: Array, part: float, edges: Edges | None = None) -> Array:
     """[F] bool: faces of components with less area than `part` of that of the largest component."""
     number, label = face_components(edges or Edges.of(faces))
+    if number == 1:
+        return np.zeros(len(faces), bool)
     area = np.bincount(label, areas(vertices, faces), number)
     return (area < part * area.max(initial=0.0))[label]
 

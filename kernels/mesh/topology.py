@@ -160,7 +160,9 @@ def volumes(vertices: Array, faces: Array, label: Array, number: int) -> Array:
 def used(vertices: Array, faces: Array) -> tuple[Array, Array]:
     """The faces renumbered to the vertices they use, and the indices of these."""
     keep = np.zeros(len(vertices), bool)
-    keep[faces] = True
+    keep[faces.reshape(-1)] = True
+    if keep.all():
+        return faces, np.arange(len(vertices))
     number = np.cumsum(keep) - 1
     return number.take(faces), np.flatnonzero(keep)
 
@@ -182,7 +184,7 @@ class Counts:
         """Count them; edges: of the same faces, where they are at hand."""
         edges = edges or Edges.of(faces)
         seen = np.zeros(int(faces.max(initial=-1)) + 1, bool)
-        seen[faces] = True
+        seen[faces.reshape(-1)] = True
         vertices = int(seen.sum())
         return cls(
             len(faces), vertices, len(edges.border), int(edges.crowded.sum()), int(edges.conflicts.sum()),

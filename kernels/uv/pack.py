@@ -206,7 +206,7 @@ def _drop(outline, chart, count, uv, scale, cells, pad, turns, tick) -> _Placed 
             if w > cells:
                 continue
             under, over = bottom[start[c] : start[c] + w], top[start[c] : start[c] + w]
-            level = np.lib.stride_tricks.sliding_window_view(sky, w)
+            level = np.ndarray((cells - w + 1, w), sky.dtype, sky, strides=2 * sky.strides)  # all windows of w columns
             rest = (level - under).max(1)
             at = int(rest.argmin())
             y = int(rest[at])
