@@ -37,7 +37,7 @@ from ..scene.errors import InputError, Interrupted, MissingDependency
 
 COMMANDS = (
     "seethrough3d", "sparsegen", "pixal3d", "trellis2", "texture", "genrecon", "download", "dataset", "train",
-    "relaxflow", "layout", "finish", "bake", "bench", "selfcheck",
+    "relaxflow", "sam3d", "layout", "finish", "bake", "bench", "selfcheck",
 )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """Complete an object of which a picture shows only a part, with RelaxFlow.
 
-Priors are pictures of what the hidden part may look like, their background transparent or masked. Two backbones:
+Priors are pictures of what the hidden part may look like, their background transparent or masked. Three backbones:
 
 TRELLIS (v1): --weights names the folder of TRELLIS-image-large, with DINOv2 (dinov2_vitl14_reg.safetensors, or its
 makers' .pth) in or beside it; `download trellis1` gets both. Written: Gaussians (.ply, .splat), and with --mesh a mesh.
 Pixal3D: --weights tiny is the small family in this package, which knows toy furniture. Written: a mesh (.glb, .ply).
+SAM 3D Objects: --backbone sam3d, --weights names its folder, the picture is whole; see the command `sam3d` for more.
 
 What the picture shows is left to it: --fov (a camera in front, TRELLIS; Pixal3D always has one), --scene with
 --subject (the known layout: boxes before the object hide it), --occluder (where something else is in the picture).
@@ -46,7 +47,8 @@ def add_parser(subparsers) -> None:
     add("--manifest", metavar="FILE", help="many objects, .json or .jsonl")
     add("--data-root", metavar="DIR", help="folder the manifest's paths begin in (default: its own)")
     add("--weights", required=True, metavar="DIR", help="the folder of TRELLIS-image-large, or `tiny`")
-    add("--backbone", choices=("trellis", "pixal3d"), help="default: pixal3d for `tiny`, else trellis")
+    add("--backbone", choices=("trellis", "pixal3d", "sam3d"), help="default: pixal3d for `tiny`, else trellis")
+    add("--point-map", metavar="FILE", help="the point that every pixel shows: .npy, .npz or .exr (sam3d)")
     add("--dinov2", metavar="FILE", help="weights of DINOv2 ViT-L/14 with registers (trellis)")
     add("-o", "--output", required=True, metavar="FILE", help="Gaussians or mesh; with --manifest a folder")
     add("--mesh", metavar="FILE", help="the mesh besides (.glb, .ply; trellis)")
@@ -86,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     """One object, or a manifest of them."""
     from ..scene.errors import InputError
     from .relaxflow_backbones import Projected, Trellis
+    from .relaxflow_sam3d import Sam3dBackbone
 
     if (args.image is None) == (args.manifest is None):
         raise InputError("Give one picture, or --manifest with many.")
@@ -93,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     if backbone == "pixal3d" and args.weights != "tiny":
         raise InputError("With --backbone pixal3d --weights is `tiny`; for the published Pixal3D use ComfyUI's nodes.")
     settings = chosen(args)
-    make = (Projected if backbone == "pixal3d" else Trellis)(args, settings)
+    if args.point_map and (args.manifest or backbone != "sam3d"):
+        raise InputError("--point-map is of one picture and for --backbone sam3d alone; leave it out.")
+    make = {"pixal3d": Projected, "sam3d": Sam3dBackbone}.get(backbone, Trellis)(args, settings)
     if args.manifest:
         from .relaxflow_batch import run_manifest
 

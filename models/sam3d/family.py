@@ -55,10 +55,14 @@ class Sam3d:
     def __contains__(self, part: str) -> bool:
         return part in self.networks
 
-    def get(self, part: str) -> nn.Module:
-        """The network, wherever it lies; raises InputError where these weights lack it."""
+    def require(self, part: str) -> None:
+        """Raise InputError where these weights lack a part."""
         if part not in self.networks:
             raise InputError(f"These weights have no {part}; put its file beside the others.")
+
+    def get(self, part: str) -> nn.Module:
+        """The network, wherever it lies; raises InputError where these weights lack it."""
+        self.require(part)
         network = self.networks[part]
         if not isinstance(network, nn.Module):
             network = self.networks[part] = network()
