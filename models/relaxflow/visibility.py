@@ -68,8 +68,9 @@ def visibility_from_pose(
     for name, value in (("translation", translation), ("rotation", rotation), ("scale", scale)):
         if value is None or not bool(torch.isfinite(value).all()):
             raise InputError(f"The pose has no usable {name}; give a complete one, a camera, or a mask of your own.")
-    translation, scale = (v.detach().float().reshape(-1, 3) for v in (translation, scale))
-    rotation, intrinsics = rotation.detach().float().reshape(-1, 4), intrinsics.detach().float().reshape(-1, 3, 3)
+    translation, scale = (v.detach().float().cpu().reshape(-1, 3) for v in (translation, scale))
+    rotation, intrinsics = (v.detach().float().cpu() for v in (rotation, intrinsics))
+    rotation, intrinsics = rotation.reshape(-1, 4), intrinsics.reshape(-1, 3, 3)
     items = translation.shape[0]
     mask = torch.zeros(items, coords.shape[0], 1)
     chosen = None if selected is None else selected_pixels(selected, height, width)
