@@ -5,6 +5,7 @@ Meshes are numpy arrays as in `topology`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ EDGE = 0.06  # length of the resulting edges in the units given to the collapses
 EAGERNESS = (3, 5, 7, 9)  # of the collapses; the next where one stops too early
 PROPOSALS = 6  # triangles tried for the closest point
 CHUNK = 1 << 12
+ALONE = threading.Lock()  # fast-simplification keeps its mesh in global variables
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,10 @@ def _collapse(vertices: Array, faces: Array, target: int, keep_border: bool) -> 
     now, thin, survivor = (vertices - middle) * scale, faces.astype(np.int32), np.arange(len(vertices))
     for eager in EAGERNESS:
         before, before_faces = now, thin
-        now, thin, gone = simplify(
-            now, thin, target_count=int(target), agg=eager, return_collapses=True, preserve_border=keep_border
-        )
+        with ALONE:
+            now, thin, gone = simplify(
+                now, thin, target_count=int(target), agg=eager, return_collapses=True, preserve_border=keep_border
+            )
         left = np.setdiff1d(np.arange(len(before)), gone[:, 1], assume_unique=True)
         if len(left) != len(now):  # vertices whose last face is gone are dropped too
             left = _remaining(len(before), before_faces, gone)
