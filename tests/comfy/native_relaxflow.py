@@ -32,6 +32,18 @@ def tiny_model(attn):
     return comfy.model_patcher.CoreModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
 
 
+def half_hidden():
+    """A scene: a vase, and a wall before its lower half."""
+    import dataclasses
+
+    from sightline.scene.document import Orbit, SceneCamera, SceneObject, new_document
+
+    vase = SceneObject(id="a", name="vase", prompt="a vase")
+    wall = SceneObject(id="b", name="wall", prompt="a wall", position=(1.5, 0.0, 0.0), size=(0.1, 4.0, 0.5))
+    camera = SceneCamera(mode="orbit", orbit=Orbit((0.0, 0.0, 0.5), 0.0, 0.0, 30.0), lens_mm=300.0)
+    return dataclasses.replace(new_document(), cameras=(camera,), active_camera=camera.id, objects=(vase, wall))
+
+
 class Findings:
     def __init__(self):
         import comfy.samplers
@@ -157,6 +169,53 @@ class Findings:
         found["sigma 0"] = bool(torch.equal(before, zero))
         return found
 
+    def axes(self):
+        """True axes and priors apart: the override against matrices on a full grid, and through sampling."""
+        from dataclasses import replace
+
+        from sightline.kernels.logit_blur import LogitBlur, materialised_attention
+        from sightline.nodes.host.attention import BlurredAttention
+
+        torch = self.torch
+        generator = torch.Generator().manual_seed(5)
+        q, k, v = (torch.randn(1, count, 2, 4, generator=generator) for count in (27, 12, 12))
+        blur = LogitBlur(1.0, 1.5, where="both", special=2)
+
+        def plain(q, k, v, heads, *args, **kwargs):
+            return torch.nn.functional.scaled_dot_product_attention(
+                *(x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+            ).transpose(1, 2)
+
+        def ours(reach, q, k, v):
+            return reach(plain, *(x.flatten(-2) for x in (q, k, v)), 2)
+
+        found = {}
+        reach = BlurredAttention(blur, (0,), False, None, true_axes=True, priors=2)
+        laid = replace(blur, grid_q=(3, 3, 3), grid_k=(2, 2), segments=(6, 6))
+        found["cross"] = float((ours(reach, q, k, v) - materialised_attention(q, k, v, laid)).abs().max())
+        apart = BlurredAttention(blur, (0,), False, None, priors=2)
+        parts = replace(blur, segments=(6, 6))
+        found["apart"] = float((ours(apart, q, k, v) - materialised_attention(q, k, v, parts)).abs().max())
+        order = torch.randperm(27, generator=generator)
+        coords = torch.cartesian_prod(*[torch.arange(3)] * 3)[order]
+        mixed = q[:, order]
+        reach.coords = torch.nn.functional.pad(coords, (1, 0))
+        reach.lengths = [27]
+        sparse = ours(reach, mixed, mixed, mixed)
+        expected = materialised_attention(q, q, q, laid, "self")[:, order]
+        found["self, voxels"] = float((sparse - expected).abs().max())
+        pair, dense = (self.conditioning(1), self.conditioning(1, zero=True)), self.structure()
+        given = dict(attention="cross", special_tokens=5, true_axes=True)
+        moved = self.k_sample(self.blur(**given), *pair, dense, cfg=1.0, steps=1)
+        row = self.k_sample(self.blur(attention="cross", special_tokens=5), *pair, dense, cfg=1.0, steps=1)
+        found["structure"] = float((moved - row).abs().max())
+        ragged = self.ragged()
+        pair = self.conditioning(1, sparse=ragged, batch=2), self.conditioning(1, zero=True, sparse=ragged, batch=2)
+        moved = self.k_sample(self.blur(**given | {"attention": "both"}), *pair, ragged, steps=1)
+        row = self.k_sample(self.blur(special_tokens=5), *pair, ragged, steps=1)
+        found["ragged"] = float((moved - row).abs().max())
+        return found
+
     def guider(self, **inputs):
         given = dict(model=self.model, positive=self.pair[0], negative=self.pair[1],
                      prior=self.conditioning(2, sparse=self.small), cfg=4.0, preset="custom", stage="structure",
@@ -243,6 +302,8 @@ class Findings:
     def visibility(self):
         from comfy_api.latest import Types
 
+        from sightline.scene.cameras import look_at
+
         torch = self.torch
         grid = torch.zeros(1, 16, 16, 16)
         grid[0, 4:12, 4:12, 4:12] = 1
@@ -256,7 +317,20 @@ class Findings:
         own = torch.zeros(1, 16, 16, 16)
         own[:, :, 8:] = 1
         override = execute(voxel=Types.VOXEL(grid), override=Types.VOXEL(own), **given).result[0]
+        near = execute(voxel=Types.VOXEL(grid), depth=torch.full((1, 64, 64, 3), 0.2), **given).result[0]
+        measured = execute(voxel=Types.VOXEL(grid), depth=torch.full((1, 64, 64, 3), 9.0), **given).result[0]
+        behind = look_at((0.0, 0.0, -2.0), (0.0, 0.0, 0.0), 40.0, 64, 64, up=(0.0, 1.0, 0.0))
+        turned = execute(voxel=Types.VOXEL(grid), cameras=behind, **given).result[0]
+        layout = execute(
+            voxel=Types.VOXEL(grid), scene=half_hidden(), subject="vase", **given | {"frame": "z_up"}
+        ).result[0]  # fmt: skip
+        nothing = execute(voxel=Types.VOXEL(grid), occluder=torch.ones(1, 64, 64), **given).result[0]
+        whole = execute(voxel=Types.VOXEL(grid), override=Types.VOXEL(torch.ones(1, 8, 8, 8)), **given).result[0]
         return {
+            "near wall": float(near[8, 8, 11]), "far measured": float(measured[8, 8, 4]),
+            "own camera": [float(turned[8, 8, 4]), float(turned[8, 8, 11])],
+            "layout": [float(layout[8, 4, 5]), float(layout[8, 4, 10])],
+            "nothing": float(nothing.max()), "whole": float(whole.min()),
             "shape": list(mask.shape), "preview": list(preview.shape),
             "front": float(mask[8, 8, 11]), "back": float(mask[8, 8, 4]), "air": float(mask[8, 8, 14]),
             "upper": float(hidden[8, 10, 11]), "lower": float(hidden[8, 5, 11]),
@@ -277,7 +351,19 @@ class Findings:
 
         empty, two = torch.zeros(1, 8, 8, 8), torch.ones(2, 8, 8, 8)
         see = dict(fov=40.0, frame="y_up", tolerance=1.5, falloff=3.0, dilate=1.5)
+        voxel = Types.VOXEL(torch.ones(1, 8, 8, 8))
+
+        def visible(**inputs):
+            return self.nodes["SightlineVisibilityMask"].execute(voxel=voxel, **see | inputs)
+
         cases = {
+            "true axes": lambda: self.k_sample(self.blur(attention="cross", true_axes=True), *pair, self.structure()),
+            "priors": lambda: self.k_sample(self.blur(attention="cross", priors=4), *pair, self.structure()),
+            "subject": lambda: visible(scene=half_hidden(), subject="cup"),
+            "scene and depth": lambda: visible(scene=half_hidden(), depth=torch.ones(1, 8, 8, 3)),
+            "settings": lambda: self.nodes["SightlineRelaxSettings"].execute(
+                "custom", "cosine", 1.0, 0.2, "linear", "cross", 1.0, -1.0, 1.0, 51.0, "concat"
+            ),
             "sigma negative": lambda: self.blur(sigma_queries=-1.0),
             "sigma 51": lambda: self.blur(sigma_keys=51.0),
             "unreachable": deaf,
@@ -312,5 +398,5 @@ if __name__ == "__main__":
 
     with torch.inference_mode():
         findings = Findings()
-        names = ("blurred", "guiders", "sparse_guider", "visibility", "refusals")
+        names = ("blurred", "axes", "guiders", "sparse_guider", "visibility", "refusals")
         answer({name: getattr(findings, name)() for name in names})

@@ -61,7 +61,29 @@ def test_visibility(found):
     assert seen["override"]
 
 
+def test_visibility_from_a_depth_map_a_camera_of_ones_own_and_a_known_layout(found):
+    seen = found["visibility"]
+    assert seen["near wall"] < 0.01 and seen["far measured"] == 1.0
+    assert seen["own camera"][0] == 1.0 and seen["own camera"][1] < 0.01
+    assert seen["layout"][0] < 0.01 and seen["layout"][1] == 1.0
+
+
+def test_a_mask_over_nothing_and_over_all_is_a_mask(found):
+    assert found["visibility"]["nothing"] == 0.0 and found["visibility"]["whole"] == 1.0
+
+
+def test_true_axes_and_priors_apart_are_blurring_the_matrix_of_logits(found):
+    axes = found["axes"]
+    assert max(axes["cross"], axes["apart"], axes["self, voxels"]) < 1e-5
+    assert axes["structure"] > 1e-5 and axes["ragged"] > 1e-5
+
+
 SAID = {
+    "true axes": "fill a square",
+    "priors": "do not divide",
+    "subject": "1 vase, 2 wall",
+    "scene and depth": "a camera and depths of its own",
+    "settings": "from 0 (no blur) to 50",
     "sigma negative": "from 0 (no blur) to 50",
     "sigma 51": "from 0 (no blur) to 50",
     "unreachable": "could not be blurred",
