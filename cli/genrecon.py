@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ MODES = {  # released name -> layout of the folder
     "Sage_gt": "transforms",
 }
 SAGE_HEIGHT, SAGE_EXTRA = 2.7, 0.15
+WORKERS = max(1, (os.cpu_count() or 1) // 2)
 TEXTURE_GUIDANCE = {"original": 1.0, "texture": 5.0}  # the two published pipeline configurations
 
 
@@ -92,6 +94,8 @@ def add_parser(subparsers) -> None:
     add("--max_chunks_per_group", type=int, metavar="N", help="decode in groups of so many chunks; same result")
     add("--texture_size", type=int, default=1024, metavar="N", help="texels per chunk in scene.glb; 0: vertex colors")
     add("--hole_perim", type=float, default=1.0, metavar="X", help="close holes up to this perimeter, world units")
+    add("--simplify_threshold", type=int, default=0, metavar="N", help="faces per chunk in scene.glb (default: all)")
+    add("--workers", type=int, default=WORKERS, metavar="N", help=f"chunks baked at a time (default: {WORKERS})")
     add("--restart", action="store_true", help="forget the stages of an interrupted run")
     add("--overwrite", action="store_true", help="replace existing results")
     add("--low-vram", action="store_true", help="each network visits the device only for its stage")
@@ -117,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
     for name in () if args.plan_only or args.estimate or args.overwrite else results:
         if (target / name).exists():
             raise InputError(f"{target / name} exists; choose another --output_path or add --overwrite.")
+    check_baking(args)
     plan = make_plan(args)
     device = choose_device(args.device)
     processes = join_processes(device)
@@ -129,6 +134,18 @@ def run(args: argparse.Namespace) -> int:
         return reconstruct(args, plan, target, device, processes)
     finally:
         leave_processes()
+
+
+def check_baking(args: argparse.Namespace) -> None:
+    """Raises InputError for numbers that no scene can be baked with, before anything long begins."""
+    from ..scene.errors import InputError
+
+    if args.texture_size and not 64 <= args.texture_size <= 16384:
+        raise InputError(f"--texture_size is {args.texture_size}; give 0 (colors at the vertices) or 64 to 16384.")
+    if args.simplify_threshold < 0 or 0 < args.simplify_threshold < 4:
+        raise InputError(f"--simplify_threshold is {args.simplify_threshold}; give 0 (all faces) or at least 4.")
+    if args.workers < 1:
+        raise InputError(f"--workers is {args.workers}; at least 1 is needed.")
 
 
 def read_scene(args: argparse.Namespace):
@@ -328,7 +345,9 @@ def reconstruct(args: argparse.Namespace, plan, target: Path, device, processes)
         centers = torch.from_numpy(latents.layout.centers)
         scene = world_scene(mesh, latents.joint_to_world, centers, latents.layout.names)
         finished = finish_scene(scene, hole_perimeter=args.hole_perim)
-        glb = bake_scene(finished, args.texture_size, progress=bars) if args.texture_size else plain_glb(finished)
+        given = dict(target=args.simplify_threshold, workers=args.workers, progress=bars)
+        size = args.texture_size
+        glb = bake_scene(finished, size, **given) if size else plain_glb(finished, **given)
     finally:
         bars.close()
     with Outputs(args.overwrite) as outputs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from ..kernels.mesh.remesh import LARGEST
 from ..models.genrecon.family import SceneFamily, load_scene_family
 from ..models.genrecon.joint_condition import SceneViews
 from ..models.genrecon.scene_files import world_scene
@@ -311,6 +313,16 @@ class SceneBake(io.ComfyNode):
                     tooltip="Name of the file, with a folder inside the output folder before it if you like; a number "
                             "is added.",
                 ),
+                io.Int.Input(
+                    "faces", default=0, min=0, max=100_000_000, optional=True,
+                    tooltip="Simplify each cube to at most so many faces; seams between cubes stay closed. 0 keeps "
+                            "all.",
+                ),
+                io.Int.Input(
+                    "remesh", default=0, min=0, max=LARGEST, optional=True, advanced=True,
+                    tooltip="A new, even mesh around the scene, with so many cells along its longest side, for scenes "
+                            "with many flaws; 0 keeps the decoded mesh.",
+                ),
             ],
             outputs=[
                 io.File3DGLB.Output(
@@ -325,15 +337,22 @@ class SceneBake(io.ComfyNode):
 
     @classmethod
     @host.one_sentence
-    def execute(cls, scene, texture_size, hole_perimeter, smooth, filename_prefix) -> io.NodeOutput:
+    def execute(
+        cls, scene, texture_size, hole_perimeter, smooth, filename_prefix, faces=0, remesh=0
+    ) -> io.NodeOutput:
         host.check_prefix(filename_prefix)
         if 0 < texture_size < 64:
             raise InputError(f"`texture_size` is {texture_size}; give 0 or at least 64.")
-        finished = finish_scene(scene, hole_perimeter=hole_perimeter, smooth_iterations=smooth)
+        for name, value, least in (("faces", faces, 4), ("remesh", remesh, 8)):
+            if 0 < value < least:
+                raise InputError(f"`{name}` is {value}; give 0 or at least {least}.")
         bar = host.Progress()
-        glb = plain_glb(finished)
-        if texture_size:
-            glb = bake_scene(finished, texture_size, progress=lambda stage, done, total: bar(done, total))
+        tell = lambda stage, done, total: bar(done, total)  # noqa: E731
+        finished = finish_scene(
+            scene, hole_perimeter=hole_perimeter, smooth_iterations=smooth, remesh_cells=remesh, progress=tell
+        )
+        given = dict(target=faces, workers=max(1, (os.cpu_count() or 1) // 2), progress=tell)
+        glb = bake_scene(finished, texture_size, **given) if texture_size else plain_glb(finished, **given)
         path, entry = host.save_output(filename_prefix, ".glb", glb)
         host.tell(f"{entry.filename}: {len(finished.faces):,} faces, {len(scene.chunk_centers)} cubes")
         return io.NodeOutput(host.Types.File3D(str(path), "glb"), ui={"3d": [entry]})

@@ -66,6 +66,13 @@ def test_a_whole_run_and_the_bake_tool(capture, weights, tmp_path, capsys):
         run("genrecon-bake", out / "scene_voxels.safetensors", "-o", glb, "--texture_size", 64, "--unwrap", "box") == 0
     )
     assert glb.read_bytes()[:4] == b"glTF"
+    few = ["genrecon-bake", out / "scene_voxels.safetensors", "--texture_size", 0, "--simplify_threshold", 40]
+    assert run(*few, "-o", tmp_path / "few.glb", "--viewer", "--remesh_res", 24, "--workers", 2) == 0
+    assert (tmp_path / "few_viewer.glb").stat().st_size == (tmp_path / "few.glb").stat().st_size > 0
+    assert run(*few, "-o", tmp_path / "no.glb", "--remesh", "--skip_remesh") == 2 and "exclude" in sentence(capsys)
+    assert run(*few[:-1], 2, "-o", tmp_path / "no.glb") == 2 and "at least 4" in sentence(capsys)
+    assert run(*few, "-o", tmp_path / "no.glb", "--workers", 0) == 2 and "--workers is 0" in sentence(capsys)
+    assert not (tmp_path / "no.glb").exists()
     assert run("genrecon-bake", out / "scene_voxels.safetensors", "-o", glb) == 2 and "exists" in sentence(capsys)
     assert run("genrecon-bake", out / "mesh.ply", "-o", tmp_path / "b.glb") == 2
     assert "not a safetensors file" in sentence(capsys) and not (tmp_path / "b.glb").exists()
