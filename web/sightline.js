@@ -99,7 +99,6 @@ function attach(node) {
     });
   }, { passive: true });
   const state = { editor: null, alive: true };
-  editors.set(node, state);
   widget.serializeValue = () => {
     state.editor?.store.settle();
     return state.editor ? state.editor.store.runText() : widget.value;
@@ -112,7 +111,13 @@ function attach(node) {
     holder.replaceChildren(root);
     editor?.links();
   };
-  void start();
+  const begin = () => {
+    if (editors.has(node)) return;
+    editors.set(node, state);
+    state.alive = true;
+    void start();
+  };
+  if (node.graph) begin();
   const connections = node.onConnectionsChange;
   node.onConnectionsChange = function(...all) {
     const result = connections?.apply(this, all);
@@ -137,6 +142,7 @@ function attach(node) {
   const added = node.onAdded;
   node.onAdded = function(...all) {
     const result = added?.apply(this, all);
+    begin();
     if (!state.configured)
       queueMicrotask(() => {
         if (state.configured || !state.alive || !widget.value) return;
@@ -189,6 +195,6 @@ app.registerExtension({
 if (TEST)
   window.__sightline = {
     load,
-    editor: (id) => [...editors].find(([node]) => String(node.id) === String(id))?.[1].editor ?? null,
+    editor: (id) => [...editors].findLast(([node]) => String(node.id) === String(id))?.[1].editor ?? null,
     editors
   };

@@ -6,6 +6,34 @@ import pytest
 from layout_page import NODE, ROOT, box, opened, scene
 
 CHAIR = box("chair", (0, 0, 0), (1, 1, 1))
+# the colours of the picture, as numbers
+COLOURS = (
+    "const d = e.view.base.getContext('2d').getImageData(0, 0, e.view.base.width, e.view.base.height).data;"
+    "const at = (i) => d[4 * i] << 16 | d[4 * i + 1] << 8 | d[4 * i + 2];"
+    "return [...new Set(Array.from({ length: d.length / 4 }, (_, i) => at(i)))]"
+)
+# What the editor's own code holds on to outside of its elements, and its long timers, which run out at once.
+HELD = """
+window.held = { count: 0, timers: [] };
+const ours = () => new Error().stack.includes("editor.mjs");
+for (const target of [window, document])
+    for (const [name, by] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+        const call = target[name];
+        target[name] = function (...all) { if (ours()) held.count += by; return call.apply(target, all); };
+    }
+for (const name of ["ResizeObserver", "IntersectionObserver", "MutationObserver"]) {
+    const Observer = window[name];
+    window[name] = class extends Observer {
+        constructor(...all) { super(...all); this.ours = ours(); if (this.ours) held.count++; }
+        disconnect() { if (this.ours) held.count--; this.ours = false; super.disconnect(); }
+    };
+}
+const later = window.setTimeout;
+window.setTimeout = (call, ms, ...all) => {
+    if (!(ms > 20000 && ours())) return later(call, ms, ...all);
+    held.timers.push(ms);
+    return later(call, 200, ...all);
+};"""
 SAVED = "() => JSON.parse(JSON.stringify(app.graph.serialize()))"
 PROMPT = f"""async () => {{
     const {{ output }} = await app.graphToPrompt();
@@ -19,21 +47,34 @@ def first(page):
     return page.page.evaluate(f"() => app.graph.nodes.find((n) => n.type === '{NODE}').id")
 
 
-def test_d1_a_graph_without_the_node_loads_no_editor(chromium, server):
-    with opened(chromium, server) as page:
+def test_d1_d4_d6_nothing_is_loaded_before_and_nothing_is_held_after(chromium, server):
+    with opened(chromium, server, script=HELD) as page:
         page.page.evaluate("() => app.graph.clear()")
         page.settle()
         assert not [url for url in page.requests if "editor.mjs" in url]
-        outside = [url for url in page.requests if not url.startswith((server.url, "data:", "blob:"))]
-        assert not [url for url in outside if "sightline" in url.lower()]
         entry = (ROOT / "web" / "sightline.js").read_text("utf-8")
         assert len(entry.encode()) < 30_000 and "three" not in entry.replace("three.js", "")
-        # D4 with an editor in the page: nothing of ours leaves the server
+        # D4: with an editor in the page nothing leaves the server
         seen = len(page.requests)
         page.fresh(scene(CHAIR))
         page.ed("e.windows.examples(); e.store.set({ mode: 'exact' })")
-        page.page.wait_for_timeout(300)
+        page.wait_for("return e.view.exact !== null")
         assert not [u for u in page.requests[seen:] if not u.startswith((server.url, "data:", "blob:"))]
+        # D6: all nodes removed
+        others = [page.add(pos=(80 + 20 * i, 60)) for i in range(2)]
+        page.settle()
+        held = page.page.evaluate("() => held.count")
+        assert held > 10 and page.counters()["contexts"] == 1
+        page.page.evaluate(
+            "(ids) => ids.forEach((id) => app.graph.remove(app.graph.getNodeById(id)))", [page.id, *others]
+        )
+        assert page.page.evaluate("() => held.count") == 0
+        assert page.counters()["listeners"] == 0 and page.counters()["editors"] == 0
+        assert page.page.evaluate("() => held.timers") == [30_000]
+        page.page.wait_for_function("async () => (await __sightline.load()).hooks.peekGL() === null")
+        assert page.counters()["contexts"] == 0
+        page.fresh(scene(CHAIR))
+        assert page.counters()["contexts"] == 1 and len(set(page.ed(COLOURS))) > 20
 
 
 def test_d2_a_new_node_shows_the_viewport(both):
@@ -41,21 +82,19 @@ def test_d2_a_new_node_shows_the_viewport(both):
     assert page.locate("canvas").count() == 2
     size = page.ed("return [e.view.width, e.view.height]")
     assert min(size) > 150
-    drawn = page.ed(
-        "const d = e.view.base.getContext('2d').getImageData(0, 0, e.view.base.width, e.view.base.height).data;"
-        "return new Set(Array.from({ length: d.length / 4 }, (_, i) => d.slice(4 * i, 4 * i + 3).join())).size"
-    )
-    assert drawn > 20  # ground, grid, axes
+    assert len(page.ed(COLOURS)) > 20  # ground, grid, axes
     assert page.text() == ""  # looking is not editing
 
 
-def test_d5_d6_one_context_for_all_editors_and_listeners_return(classic):
+def test_d5_one_context_for_all_editors(classic):
     page = classic.fresh()
     base = page.counters()["listeners"]
-    others = [page.add(pos=(80 + 20 * i, 60)) for i in range(5)]
-    page.settle()
-    counted = page.counters()
-    assert counted["contexts"] == 1 and counted["editors"] == 6
+    others = []
+    for count in (3, 20):
+        others += [page.add(pos=(80 + 20 * i, 60)) for i in range(len(others), count - 1)]
+        page.settle()
+        counted = page.counters()
+        assert counted["contexts"] == 1 and counted["editors"] == count
     page.page.evaluate("(ids) => ids.forEach((id) => app.graph.remove(app.graph.getNodeById(id)))", others)
     counted = page.counters()
     assert counted["listeners"] == base and counted["editors"] == 1
@@ -68,12 +107,17 @@ def test_d7_d8_the_text_widget_is_hidden_first_and_in_the_prompt(both):
     names = page.page.evaluate("(id) => app.graph.getNodeById(id).widgets.map((w) => w.name)", page.id)
     assert names[:2] == ["scene", "layout"]  # the host adds its own preview after a run
     assert page.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].hidden", page.id)
+    panel = "Comfy.RightSidePanel.IsOpen"
+    page.setting(panel, True)  # the side panel lists the widgets of what is selected
+    page.page.evaluate("(id) => app.canvas.selectNode(app.graph.getNodeById(id))", page.id)
+    page.page.get_by_test_id("properties-panel").wait_for()
     page.page.wait_for_timeout(300)
     shown = page.page.evaluate(
         "() => [...document.querySelectorAll('textarea, input')]"
         ".filter((t) => t.value.includes('sightline.scene') && t.offsetParent).length"
     )
     assert shown == 0
+    page.setting(panel, False)
     assert json.loads(page.page.evaluate(PROMPT))["objects"][0]["position"] == [1, 0, 0]
 
 
@@ -111,23 +155,57 @@ def test_d17_unknown_keys_survive_an_edit(classic):
     assert found["prompt"]["tone"] == "warm" and found["objects"][0]["position"] == [0, 0.5, 0]
 
 
-def test_d51_a_gesture_is_one_commit_and_none_while_it_lasts(both):
-    page = both.fresh(scene(CHAIR))
+def test_d51_a_gesture_is_one_commit_and_none_while_it_lasts(every):
+    page = every.fresh(scene(CHAIR))
     page.select("chair")
-    before, text = page.commits(), page.text()
-    start = page.grip("move-y")
-    page.mouse.move(*start)
-    page.mouse.down()
-    page.mouse.move(start[0] + 30, start[1], steps=4)
-    assert page.commits() == before and page.text() == text
-    assert page.ed("return e.store.scene.objects[0].position[1]") != 0
-    page.mouse.up()
+    page.ed("e.store.set({ tab: 'camera' })")
     page.settle()
-    assert page.commits() == before + 1 and page.doc()["rev"] == 1
+
+    def held(place, dx, dy):
+        """Press, move: nothing is written; let go: one commit and one step."""
+        before, text, steps = page.commits(), page.text(), page.ed("return e.store.history.length")
+        page.mouse.move(*place)
+        page.mouse.down()
+        page.mouse.move(place[0] + dx, place[1] + dy, steps=4)
+        assert (page.commits(), page.text()) == (before, text)
+        page.mouse.up()
+        page.settle()
+        assert page.commits() == before + 1 and page.text() != text
+        assert page.ed("return e.store.history.length") == steps + 1
+
+    for tool, grip in (
+        ("move", "move-y"),
+        ("move", "plane-z"),
+        ("turn", "turn"),
+        ("scale", "scale+y"),
+        ("scale", "uniform"),
+    ):
+        page.ed("e.store.set({ tool: a })", tool)
+        held(page.grip(grip), 25, -8)
+    page.ed("e.store.set({ tool: 'move' })")
+    held(page.middle(), 20, 12)  # the body
+    slider = page.locate("input[type=range]").first.bounding_box()
+    held((slider["x"] + slider["width"] * 0.25, slider["y"] + slider["height"] / 2), 40, 0)
+    page.ed("e.store.set({ through: true, tab: 'object' })")
+    page.settle()
+    held(page.empty(), 30, 10)  # the camera that is looked through
+    name = page.locate(".se-scrub").first.bounding_box()
+    held((name["x"] + 4, name["y"] + 5), 30, 0)
+    for keys in (["ArrowUp", "ArrowUp", "ArrowRight"], ["g", "x", "1", "Enter"], [",", ","]):
+        before = page.commits()
+        page.press(*keys)
+        page.wait_for("return !e.store.busy")
+        assert page.commits() == before + 1
+    before = page.commits()
+    page.mouse.move(*page.empty())
+    page.focus()
+    page.mouse.wheel(0, 100)
+    page.mouse.wheel(0, 100)
+    page.page.wait_for_function("async (n) => (await __sightline.load()).hooks.counters.commits === n + 1", arg=before)
 
 
-def test_d52_host_undo_and_redo_restore_document_view_and_selection(both):
-    page = both.fresh(scene(CHAIR))
+def test_d52_host_undo_and_redo_restore_document_view_and_selection(every):
+    page = every.fresh(scene(CHAIR))
     page.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState?.()")
     page.select("chair")
     page.ed("e.store.set({ view: { ...e.store.session.view, azimuth_deg: 77 } })")
@@ -146,8 +224,8 @@ def test_d52_host_undo_and_redo_restore_document_view_and_selection(both):
         page.focus()
 
 
-def test_d53_d57_saved_graphs_come_back_and_new_nodes_begin_empty(both):
-    page = both.fresh(scene(CHAIR))
+def test_d53_d57_saved_graphs_come_back_and_new_nodes_begin_empty(every):
+    page = every.fresh(scene(CHAIR))
     page.nudge(0, 1)
     text, saved = page.text(), page.page.evaluate(SAVED)
     page.page.evaluate("() => app.graph.clear()")
@@ -177,41 +255,93 @@ def test_d54_a_reload_right_after_an_edit_offers_the_edit(chromium, server):
         assert page.object()["position"] == [1.1, 0, 0]
 
 
-def test_d55_resizing_collapsing_and_themes_change_nothing(classic):
+def test_d55_resizing_collapsing_themes_and_nodes2_change_nothing(classic):
     page = classic.fresh(scene(CHAIR))
     page.nudge(0, 1)
+    page.select("chair")
     text, commits = page.text(), page.commits()
+    kept = lambda: (page.text(), page.commits(), page.ed("return e.store.text()")) == (text, commits, text)  # noqa: E731
     page.page.evaluate("(id) => app.graph.getNodeById(id).setSize([700, 900])", page.id)
     page.settle()
-    page.page.evaluate("(id) => { const n = app.graph.getNodeById(id); n.collapse(); n.collapse(); }", page.id)
-    page.page.evaluate("() => document.body.classList.toggle('x-theme')")
-    page.settle()
-    assert page.text() == text and page.commits() == commits
+    assert kept()
+    for _ in range(2):
+        page.page.evaluate("(id) => app.graph.getNodeById(id).collapse()", page.id)
+        page.settle()
+        assert kept()
+    try:
+        page.setting("Comfy.ColorPalette", "light")
+        page.wait_for("return !e.view.look.dark")
+        assert kept()
+        page.setting("Comfy.ColorPalette", "dark")
+        page.wait_for("return e.view.look.dark")
+        page.setting("Comfy.VueNodes.Enabled", True)
+        page.page.wait_for_selector("[data-node-id] .sightline-editor canvas")
+        page.wait_for("return e.view.width > 10")
+        assert kept() and page.ed("return e.store.session.selection") == ["chair"]
+        page.nudge(1, 1)
+        text, commits = page.text(), page.commits()
+        assert page.object()["position"] == [1, 1, 0]
+    finally:
+        page.setting("Comfy.ColorPalette", "dark")
+        page.setting("Comfy.VueNodes.Enabled", False)
+    page.page.wait_for_selector("[data-node-id] .sightline-editor", state="detached")
+    page.wait_for("return e.root.isConnected && e.view.width > 10")
+    assert kept() and page.page.evaluate("() => document.querySelectorAll('.sightline-editor').length") == 1
 
 
 @pytest.mark.parametrize("nodes2", [False, True], ids=["classic", "nodes2"])
 def test_d56_a_subgraph_keeps_the_scene(chromium, server, nodes2):
     with opened(chromium, server, nodes2=nodes2) as page:  # the host keeps the subgraph's definition in the page
-        page.fresh(scene(CHAIR))
+        page.fresh(scene(CHAIR, output={"control_size": 64}))
         page.nudge(0, 1)
         text = page.text()
         page.page.evaluate(
-            "(id) => { const n = app.graph.getNodeById(id); app.canvas.selectNode(n);"
-            "app.graph.convertToSubgraph(new Set([n])); }",
+            "(id) => { const n = app.graph.getNodeById(id), s = LiteGraph.createNode('SaveImage');"
+            "app.graph.add(s); s.widgets[0].value = 'd56'; n.connect(1, s, 0);"
+            "app.canvas.selectNode(n); app.graph.convertToSubgraph(new Set([n])); }",
             page.id,
         )
         page.settle()
-        inner = "() => app.graph.nodes[0].subgraph.nodes[0].widgets.find((w) => w.name === 'scene').value"
+        outer = "app.rootGraph.nodes.find((n) => n.subgraph)"
+        inner = f"() => {outer}.subgraph.nodes[0].widgets.find((w) => w.name === 'scene').value"
         assert page.page.evaluate(inner) == text
         assert json.loads(page.page.evaluate(PROMPT))["objects"][0]["position"] == [1, 0, 0]
-        assert not page.errors
+        # enter, edit, leave
+        page.page.evaluate(f"() => {{ const n = {outer}; app.canvas.openSubgraph(n.subgraph, n); }}")
+        page.id = page.page.evaluate(f"() => {outer}.subgraph.nodes[0].id")
+        page.wait_for("return e.root.isConnected && e.store.scene.objects.length === 1")
+        page.nudge(1, 0.5)
+        page.page.evaluate("() => app.canvas.setGraph(app.rootGraph)")
+        page.settle()
+        edited = page.page.evaluate(inner)
+        assert json.loads(edited)["objects"][0]["position"] == [1, 0.5, 0]
+        # save, load, run
+        saved = page.page.evaluate("() => JSON.parse(JSON.stringify(app.rootGraph.serialize()))")
+        page.page.evaluate("() => app.rootGraph.clear()")
+        page.page.evaluate("(g) => app.loadGraphData(g)", saved)
+        page.page.wait_for_function(f"() => Boolean({outer})")
+        assert page.page.evaluate(inner) == edited
+        graph = page.page.evaluate("async () => (await app.graphToPrompt()).output")
+        sent = next(n for n in graph.values() if n["class_type"] == NODE)["inputs"]["scene"]
+        assert json.loads(sent)["objects"][0]["position"] == [1, 0.5, 0]
+        assert any("d56" in str(path) for path in server.run(graph).files)
 
 
-def test_d58_a_copied_node_is_on_its_own_after_an_edit(classic):
-    page = classic.fresh(scene(CHAIR), scale=0.6)
+def test_d58_a_copied_node_is_on_its_own_after_an_edit(both):
+    page = both.fresh(scene(CHAIR), scale=0.6)
     page.nudge(0, 1)
     text = page.text()
-    twin = page.add(text, pos=(800, 60))
+    page.page.evaluate(
+        "(id) => { const n = app.graph.getNodeById(id); app.canvas.copyToClipboard(new Set([n]));"
+        "app.canvas.pasteFromClipboard({ position: [800, 60] }); }",
+        page.id,
+    )
+    page.page.wait_for_function(
+        "() => app.graph.nodes.length === 2 && app.graph.nodes.every((n) => __sightline.editor(n.id))"
+    )
+    twin = page.page.evaluate("(id) => app.graph.nodes.find((n) => n.id !== id).id", page.id)
+    page.wait_for("return e.store.scene.objects.length === 1", node=twin)
+    assert page.text(twin) == text
     page.nudge(1, 1, node=twin)
     assert page.text() == text
     assert page.doc(twin)["id"] != page.doc()["id"] and page.doc(twin)["objects"][0]["position"] == [1, 1, 0]

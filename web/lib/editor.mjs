@@ -27603,6 +27603,7 @@ var SharedGL = class {
   renderer;
   software;
   lost = false;
+  over = false;
   watchers = /* @__PURE__ */ new Set();
   constructor() {
     const context = this.canvas.getContext("webgl2", { antialias: true, alpha: true, premultipliedAlpha: true, preserveDrawingBuffer: true });
@@ -27618,7 +27619,7 @@ var SharedGL = class {
       this.lost = true;
       this.tell();
       setTimeout(() => {
-        if (!this.lost) return;
+        if (!this.lost || this.over) return;
         refused = true;
         this.tell();
       }, 3e3);
@@ -27642,6 +27643,7 @@ var SharedGL = class {
     for (const watcher of [...this.watchers]) watcher();
   }
   dispose() {
+    this.over = true;
     this.renderer.dispose();
     this.renderer.forceContextLoss();
     counters.contexts--;
@@ -27649,7 +27651,7 @@ var SharedGL = class {
 };
 function sharedGL() {
   if (refused) return null;
-  if (!shared) {
+  if (!shared && counters.editors > 0) {
     try {
       shared = new SharedGL();
     } catch {

@@ -116,7 +116,6 @@ function attach(node: any): void {
     });
   }, { passive: true });
   const state: any = { editor: null, alive: true };
-  editors.set(node, state);
   widget.serializeValue = () => {
     state.editor?.store.settle();
     return state.editor ? state.editor.store.runText() : widget.value;
@@ -129,7 +128,14 @@ function attach(node: any): void {
     holder.replaceChildren(root);
     editor?.links();
   };
-  void start();
+  // not before the node is in a graph: the host makes copies to write them down, and forgets them without a word
+  const begin = () => {
+    if (editors.has(node)) return;
+    editors.set(node, state);
+    state.alive = true;
+    void start();
+  };
+  if (node.graph) begin();
   const connections = node.onConnectionsChange;
   node.onConnectionsChange = function (...all: unknown[]) {
     const result = connections?.apply(this, all);
@@ -155,6 +161,7 @@ function attach(node: any): void {
   const added = node.onAdded;
   node.onAdded = function (...all: unknown[]) {
     const result = added?.apply(this, all);
+    begin();
     if (!state.configured)
       queueMicrotask(() => {
         if (state.configured || !state.alive || !widget.value) return;
@@ -206,6 +213,6 @@ app.registerExtension({
 if (TEST)
   (window as any).__sightline = {
     load,
-    editor: (id: unknown) => [...editors].find(([node]) => String(node.id) === String(id))?.[1].editor ?? null,
+    editor: (id: unknown) => [...editors].findLast(([node]) => String(node.id) === String(id))?.[1].editor ?? null,
     editors,
   };

@@ -14,6 +14,7 @@ export class SharedGL {
   readonly renderer: WebGLRenderer;
   readonly software: boolean;
   lost = false;
+  private over = false;
   private readonly watchers = new Set<() => void>();
 
   constructor() {
@@ -30,7 +31,7 @@ export class SharedGL {
       this.lost = true;
       this.tell();
       setTimeout(() => {
-        if (!this.lost) return;
+        if (!this.lost || this.over) return;
         refused = true; // no restore: the simple view takes over
         this.tell();
       }, 3000);
@@ -58,6 +59,7 @@ export class SharedGL {
   }
 
   dispose(): void {
+    this.over = true;
     this.renderer.dispose();
     this.renderer.forceContextLoss();
     counters.contexts--;
@@ -67,7 +69,7 @@ export class SharedGL {
 /** The page's context, or null where there is none to be had (then the simple view draws). */
 export function sharedGL(): SharedGL | null {
   if (refused) return null;
-  if (!shared) {
+  if (!shared && counters.editors > 0) {
     try {
       shared = new SharedGL();
     } catch {
