@@ -9,7 +9,7 @@ from ..models.relaxflow.visibility import VisibilitySettings, mask_of_voxels
 from ..models.relaxflow.visibility_preview import mask_picture
 from ..models.sam3d.family import load_sam3d
 from ..models.sam3d.fuser import KEEP
-from ..models.sam3d.pose import pose_camera
+from ..models.sam3d.pose import pose_camera, preview_camera
 from ..models.sam3d.times import LATENT, STRUCTURE, SamplerSettings
 from ..models.sam3d.weights import SAM3D
 from ..pipelines.relaxflow_sam3d import (
@@ -204,8 +204,9 @@ class SAM3DStructure(io.ComfyNode):
         grid[0][tuple(rows.T)] = 1
         visible = torch.ones(len(rows)) if structure.visible is None else structure.visible
         seen[tuple(rows.T)] = visible
-        camera = pose_camera(structure.seen_from or structure.pose, *picture.mask.shape)
-        shown = (mask_picture(rows, seen, camera, side).float() / 255)[None]
+        seen_from = structure.seen_from or structure.pose
+        camera = pose_camera(seen_from, *picture.mask.shape)
+        shown = (mask_picture(rows, seen, preview_camera(seen_from), side).float() / 255)[None]
         told = "" if structure.visible is None else f", {100 * float(visible.mean()):.0f} % of them seen"
         host.tell(f"{len(rows):,} voxels{told}; distance {float(structure.pose.translation[0, 2]):.2f}, "
                   f"size {float(structure.pose.scale[0, 0]):.2f}")  # fmt: skip

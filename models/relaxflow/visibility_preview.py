@@ -24,7 +24,7 @@ def mask_picture(coords: Tensor, mask: Tensor, camera: Cameras, resolution: int,
     camera = camera.to("cpu").resized(size, size)
     pose, focal = camera.world_to_camera[0], float(camera.intrinsics[0, 0, 0])
     turned, middle = points @ pose[:3, :3].T, pose[:3, 3]
-    reach = max(int(focal / max(float(middle[2]), 1e-3) / resolution) // 2, 0)
+    reach = min(max(int(focal / max(float(middle[2]), 1e-3) / resolution) // 2, 0), size // 16)
     shots = []
     for axes in (torch.ones(3), torch.tensor(HALF_TURN)):
         seen = turned * axes + middle

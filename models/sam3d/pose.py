@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...scene.cameras import Cameras, intrinsics_from_fov
+from ...scene.cameras import Cameras, intrinsics_from_fov, look_at
 from ...scene.errors import InputError
 from ...scene.frames import cameras_from_pytorch3d_rt
 from ...scene.rotations import matrix_from_quaternion, quaternion_from_matrix
@@ -87,6 +87,16 @@ def pose_camera(pose: Pose, height: int, width: int, fov: float = FOV) -> Camera
     turn = matrix_from_quaternion(pose.rotation.float().cpu())
     shift = pose.translation.float().cpu() / pose.scale.float().cpu()[:, :1]
     return cameras_from_pytorch3d_rt(turn, shift, width, height, intrinsics=fixed_intrinsics(height, width, fov)[None])
+
+
+def preview_camera(pose: Pose, size: int = 384, distance: float = 2.6) -> Cameras:
+    """A camera that looks at the middle of the cube from where the picture's camera stands, all of it in sight."""
+    camera = pose_camera(pose, size, size)
+    axes, center = camera.world_to_camera[0, :3, :3], camera.centers[0]
+    towards = center if float(center.norm()) > 1e-3 else -axes[2]
+    towards = towards / towards.norm()
+    up = -axes[1] if abs(float(towards @ axes[1])) < 0.98 else axes[2]
+    return look_at((distance * towards).tolist(), (0.0, 0.0, 0.0), FOV, size, size, up=up.tolist())
 
 
 def placement(pose: Pose) -> tuple[float, Tensor, Tensor]:

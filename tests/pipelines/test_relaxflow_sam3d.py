@@ -8,7 +8,7 @@ from sam3d_tiny import STEPS, scene, write_family
 
 from sightline.models.relaxflow.settings import PRESETS, RelaxSettings, StageSettings
 from sightline.models.sam3d.family import load_sam3d
-from sightline.models.sam3d.pose import placed_points, placed_splats, pose_camera
+from sightline.models.sam3d.pose import placed_points, placed_splats, pose_camera, preview_camera
 from sightline.models.sam3d.times import SamplerSettings
 from sightline.pipelines.relaxflow_sam3d import (
     decode,
@@ -165,6 +165,17 @@ def test_the_pose_puts_the_object_before_the_camera(family, picture, run):
     front = seen[:, 1] > 0.1
     expected = torch.stack([32 + fx * seen[:, 0] / seen[:, 1], 24 - fy * seen[:, 2] / seen[:, 1]], 1)
     assert torch.allclose(xy[0][front], expected[front], rtol=1e-3, atol=0.1)
+
+
+def test_the_preview_sees_the_whole_cube_from_the_pictures_side(run):
+    corners = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 3)
+    pose = run[0].pose
+    inside = dataclasses.replace(pose, translation=torch.zeros(1, 3))  # the camera in the middle of the object
+    for one in (pose, inside, dataclasses.replace(pose, translation=pose.translation * -30)):
+        xy, depth = preview_camera(one, 100).project(corners)
+        assert bool((xy > 0).all() and (xy < 100).all() and (depth > 0).all())
+    center, near = pose_camera(pose, 64, 64).centers[0], preview_camera(pose).centers[0]
+    assert torch.allclose(near / near.norm(), center / center.norm(), atol=1e-4)
 
 
 def test_interrupting_ends_the_run(family, picture, priors):
