@@ -154,15 +154,15 @@ def orient_quads(quads: Tensor, owner_coords: Tensor, axis: Tensor, vertices: Te
     component, flipped, two_sided = _components(len(quads), first, second, agree)
     sign = torch.where(flipped, -1, 1)
     count = len(two_sided)
-    votes = torch.zeros(count, dtype=torch.int64, device=quads.device).index_add(0, component, vote * sign)
-    corners = vertices[quads].double()
+    votes = torch.zeros(count, dtype=torch.int64).index_add(0, component, vote.cpu() * sign)
+    corners = vertices[quads].cpu().double()
     center, normal = corners.mean(1), torch.linalg.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
-    middle = torch.zeros(count, 3, dtype=torch.float64, device=quads.device).index_add(0, component, center)
+    middle = torch.zeros(count, 3, dtype=torch.float64).index_add(0, component, center)
     middle = middle / torch.bincount(component)[:, None]
     away = ((center - middle[component]) * normal).sum(1) * sign
-    volume = torch.zeros(count, dtype=torch.float64, device=quads.device).index_add(0, component, away)
+    volume = torch.zeros(count, dtype=torch.float64).index_add(0, component, away)
     turn_component = torch.where(votes == 0, volume < 0, votes > 0)
-    return (turn_component[component] ^ flipped) & two_sided[component]
+    return ((turn_component[component] ^ flipped) & two_sided[component]).to(quads.device)
 
 
 def _quad_edges(quads: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,7 +195,7 @@ def _components(count: int, first: Tensor, second: Tensor, agree: Tensor) -> tup
 
     Every quad stands in a graph twice, as it is and turned over; quads that agree as they are connect like to like,
     others cross-wise. A component of the surface then appears as two mirrored components of the graph, or, where it is
-    one-sided, as one.
+    one-sided, as one. On the CPU, where the graph is searched.
     """
     import numpy as np
     from scipy.sparse import coo_matrix
@@ -205,10 +205,10 @@ def _components(count: int, first: Tensor, second: Tensor, agree: Tensor) -> tup
     rows = np.concatenate([a, a + count]).astype(np.int32)
     columns = np.concatenate([b + count * cross, b + count * ~cross]).astype(np.int32)
     graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(2 * count, 2 * count))
-    label = torch.from_numpy(connected_components(graph, directed=False)[1]).long().to(first.device)
+    label = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
     plain, mirrored = label[:count], label[count:]
     name, component = torch.unique(torch.minimum(plain, mirrored), return_inverse=True)
-    two_sided = torch.ones(len(name), dtype=torch.bool, device=first.device)
+    two_sided = torch.ones(len(name), dtype=torch.bool)
     two_sided[component[plain == mirrored]] = False
     return component, plain > mirrored, two_sided
 

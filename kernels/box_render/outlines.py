@@ -78,7 +78,7 @@ def _rim(device) -> Tensor:
 
 def camera_points(scene: BoxScene, points: Tensor) -> Tensor:
     """World points [..., 3] as (pixel x * depth, pixel y * depth, depth)."""
-    return (points - scene.eye) @ torch.linalg.inv(scene.rays.double()).mT.to(points)
+    return (points - scene.eye) @ torch.linalg.inv(scene.rays.cpu().double()).mT.to(points)
 
 
 def _draw(scene: BoxScene, segments: Tensor, marked: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 Inside `pretended_gpu()` the device "gpu" behaves as CUDA does where code goes wrong: an operation on tensors of both
 devices is refused, so are `numpy()`, indices on the GPU for a tensor on the CPU, and random numbers for the GPU from a
-generator of the CPU. It registers itself with PyTorch for good, so it belongs into a process of its own.
+generator of the CPU, and float64, which Apple's GPUs do not have. It registers itself with PyTorch for good, so it belongs into a process of its own.
 """
 
 from collections.abc import Iterator
@@ -32,8 +32,11 @@ _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
 GPU = torch.device(NAME, 0)
 
 
-class MixedDevices(RuntimeError):
-    """An operation that CUDA would refuse."""
+_doubles = False
+
+
+class Refused(RuntimeError):
+    """An operation that a GPU would refuse."""
 
 
 class OnGpu(Tensor):
@@ -66,7 +69,7 @@ def _compute(func, args, kwargs):
         _check(name, args, here, there)
     generator = kwargs.get("generator")
     if to_gpu and generator is not None and generator.device.type == "cpu":
-        raise MixedDevices(f"{name} draws numbers on the GPU with a generator of the CPU")
+        raise Refused(f"{name} draws numbers on the GPU with a generator of the CPU")
     plain = [x.inner if isinstance(x, OnGpu) else _cpu_for_gpu(x) for x in values]
     given, named = tree_unflatten(plain, spec)
     if named.get("pin_memory"):
@@ -77,7 +80,11 @@ def _compute(func, args, kwargs):
     if func._schema.is_mutable:
         known = {id(x.inner): x for x in here}
         return tree_map_only(Tensor, lambda x: known.get(id(x), x), out)
-    return tree_map_only(Tensor, OnGpu, out) if to_gpu else out
+    if not to_gpu:
+        return out
+    if not _doubles and any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in tree_flatten(out)[0]):
+        raise Refused(f"{name} gives float64 on the GPU")
+    return tree_map_only(Tensor, OnGpu, out)
 
 
 def _check(name, args, here, there):
@@ -88,7 +95,7 @@ def _check(name, args, here, there):
     else:
         wrong = [x for x in there if x.ndim]
     if wrong:
-        raise MixedDevices(f"{name}: {[list(x.shape) for x in here]} on the GPU, {[list(x.shape) for x in there]} not")
+        raise Refused(f"{name}: {[list(x.shape) for x in here]} on the GPU, {[list(x.shape) for x in there]} not")
 
 
 def _cpu_for_gpu(value):
@@ -122,8 +129,10 @@ class _Functions(TorchFunctionMode):
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[torch.device]:
-    """The device, while it is there; also in the threads of a pool."""
+def pretended_gpu(doubles: bool = False) -> Iterator[torch.device]:
+    """The device, while it is there; also in the threads of a pool. doubles: whether it has float64."""
+    global _doubles
+    _doubles = doubles
     submit = ThreadPoolExecutor.submit
 
     def submit_there(pool, function, /, *args, **kwargs):
