@@ -1,8 +1,9 @@
 """A GPU for machines that have none: tensors that say they lie on it, and are computed on the CPU.
 
-Inside `pretended_gpu()` the device "gpu" behaves as CUDA does where code goes wrong: an operation on tensors of both
-devices is refused, so are `numpy()`, indices on the GPU for a tensor on the CPU, and random numbers for the GPU from a
-generator of the CPU, and float64, which Apple's GPUs do not have. It registers itself with PyTorch for good, so it belongs into a process of its own.
+Inside `pretended_gpu()` the device "gpu" behaves as a real one does where code goes wrong: an operation on tensors of
+both devices is refused, so are `numpy()`, indices on the GPU for a tensor on the CPU, random numbers for the GPU from a
+generator of the CPU, and float64, which Apple's GPUs do not have. It registers itself with PyTorch for good, so it
+belongs into a process of its own.
 """
 
 from collections.abc import Iterator
