@@ -15,6 +15,11 @@ from .op import Contender, Missing, Op
 
 OBJECTS, WORDS = 4, 5  # boxes, and tokens of each description
 RANK = 128
+SIZES = {
+    "S": dict(width=256, text=128, image=24, condition=16),
+    "M": dict(width=512, text=512, image=64, condition=32),  # 1024 pixels at a sixth of FLUX's width
+    "L": dict(width=1024, text=512, image=64, condition=32),
+}
 
 
 def conditions(case: dict):
@@ -194,11 +199,7 @@ OPS = [
     Op(
         "flux_block",
         "a single block of FLUX with condition tokens, float32",
-        {
-            "S": dict(width=256, text=128, image=24, condition=16),
-            "M": dict(width=512, text=512, image=64, condition=32),  # 1024 pixels at a sixth of FLUX's width
-            "L": dict(width=1024, text=512, image=64, condition=32),
-        },
+        SIZES,
         (
             Contender("ours", _ours),
             Contender("official code", _official, note="of $SEETHROUGH3D_PATH, at this width"),

@@ -7,10 +7,10 @@ last block save weighs more here than in the whole model: about 2 % of this step
 from __future__ import annotations
 
 from . import opponents
-from .flux_block import conditions, official_seethrough3d
+from .flux_block import RANK, SIZES, conditions, official_seethrough3d
 from .op import Contender, Op
 
-TEXT_WIDTH, POOLED, RANK = 256, 64, 128
+TEXT_WIDTH, POOLED = 256, 64
 
 
 def _network(case: dict, kind=None):
@@ -112,11 +112,7 @@ OPS = [
     Op(
         "flux_step",
         "a step of FLUX with condition tokens, one double and two single blocks, float32",
-        {
-            "S": dict(width=256, text=128, image=24, condition=16),
-            "M": dict(width=512, text=512, image=64, condition=32),  # 1024 pixels at a sixth of FLUX's width
-            "L": dict(width=1024, text=512, image=64, condition=32),
-        },
+        SIZES,
         (Contender("ours", _ours), Contender("official code", _official, note="of $SEETHROUGH3D_PATH, at this width")),
     )
 ]
