@@ -54,3 +54,25 @@ def test_what_is_seen_stays_and_the_priors_decide_the_rest(completed):
 def test_no_prior():
     with pytest.raises(InputError, match="no priors"):
         complete_projected(embedded_family(), picture("chair"), [], CAMERA)
+
+
+@pytest.mark.parametrize(("kind", "prior"), [("mug", "lamp"), ("table", "sofa")])
+def test_what_is_seen_is_held_whatever_the_prior_is(kind, prior):
+    """Even where the prior is of another kind; without holding, the seen part is only guided."""
+    family, hidden = embedded_family(), picture(kind)
+    rows = np.nonzero(hidden.max((1, 2)))[0]
+    cut = int(rows[0] + rows[-1]) // 2
+    hidden[cut:] = 0
+    occluder = torch.zeros(hidden.shape[:2])
+    occluder[cut:] = 1
+    options = dict(occluder=occluder, settings=RelaxSettings(HOLD, HOLD), seed=3, structure_only=True)
+    held = complete_projected(family, hidden, [picture(prior)], CAMERA, **options)
+    assert held.iou() >= 0.95 and len(held.coords) > len(held.observed) > 50
+    visible = held.visible
+    given = complete_projected(family, hidden, [picture(prior)], CAMERA, visible=visible, **options)
+    assert torch.equal(given.coords, held.coords), "a mask of one's own replaces the depth test"
+
+
+def test_cameras_of_the_priors():
+    with pytest.raises(InputError, match="one each"):
+        complete_projected(embedded_family(), picture("chair"), [picture("sofa")], CAMERA, prior_cameras=[CAMERA] * 2)
