@@ -1,6 +1,7 @@
 """Posed photos of a room to one PBR scene, with GenRecon.
 
-PATH is the folder of a capture: a COLMAP model with its pictures, ScanNet++ (DSLR or iPhone), or a transforms.json.
+PATH is the folder of a capture: a COLMAP model with its pictures, ScanNet++ (DSLR or iPhone), or a transforms.json; or
+plain photos, which pycolmap poses where it is installed (in --output_path, `colmap`).
 A COLMAP model of any orientation and scale is turned upright by its points (--align). Results go to --output_path:
 mesh.ply, scene_voxels.safetensors, scene.glb, the plan of the chunks, and `stages`, from which an interrupted run goes
 on when the same command is given again. Option names are those of the released reconstruct_scene.py.
@@ -17,6 +18,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from . import genrecon_tools
@@ -151,16 +153,40 @@ def check_baking(args: argparse.Namespace) -> None:
 def read_scene(args: argparse.Namespace):
     """The photos and points of --path, aligned as --align says."""
     from ..scene.alignment import align_scene
-    from ..scene.captures import find_layout, read_capture
+    from ..scene.captures import NoPoses, find_layout, read_capture
 
-    layout = MODES[args.mode]
-    found = find_layout(args.path) if layout == "auto" else layout
+    layout, model = MODES[args.mode], args.colmap_subdir
     pictures = args.pictures or ("rgb" if args.mode == "Iphone" else None)
-    scene = read_capture(args.path, found, model=args.colmap_subdir, pictures=pictures, exclude=args.exclude_images)
+    try:
+        found = find_layout(args.path) if layout == "auto" else layout
+    except NoPoses:
+        found, (model, pictures) = "colmap", posed(args)
+    scene = read_capture(args.path, found, model=model, pictures=pictures, exclude=args.exclude_images)
+    if model is not None and model != args.colmap_subdir:  # COLMAP lists photos as it found their poses
+        scene = replace(scene, photos=tuple(sorted(scene.photos, key=lambda photo: photo.name)))
     if args.align == "on" or (args.align == "auto" and args.mode == "auto" and found == "colmap"):
         scene = align_scene(scene, scale=args.scale, camera_height=args.camera_height)
         note(f"aligned: {scene.note}.")
     return scene, found
+
+
+def posed(args: argparse.Namespace) -> tuple[str, str]:
+    """Photos without poses, posed by COLMAP in --output_path: the folder of the model, and that of the photos."""
+    from ..scene.captures import find_layout
+    from ..scene.pose_photos import plain_photos, pose_photos
+
+    found = plain_photos(args.path)
+    if found is None or args.colmap_subdir:
+        find_layout(args.path)  # says what is missing
+    photos, names = found
+    target = Path(args.output_path) / "colmap"
+    bars = Bars(args.progress)
+    try:
+        names = [name for name in names if name not in set(args.exclude_images)]
+        note(f"{pose_photos(photos, names, target, lambda done, total: bars('poses', done, total))}.")
+    finally:
+        bars.close()
+    return str(target.resolve()), str(photos.resolve())
 
 
 def make_plan(args: argparse.Namespace):

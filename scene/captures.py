@@ -36,6 +36,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".webp")
 SCANNET_SWAP = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]])
 
 
+class NoPoses(InputError):
+    """A folder without any poses, perhaps with photos."""
+
+
 @dataclass(frozen=True)
 class PointFilter:
     """Which points of a model are believed: reprojection error in pixels at most, observations at least; then outliers
@@ -83,7 +87,10 @@ def find_layout(folder: str | os.PathLike) -> str:
     if (folder / "transforms.json").is_file():
         return "transforms"
     looked = ", ".join(place or "the folder itself" for place in MODEL_FOLDERS)
-    raise InputError(f"{folder} holds no poses: neither a COLMAP model (looked in {looked}) nor a transforms.json.")
+    raise NoPoses(
+        f"{folder} holds no poses: neither a COLMAP model (looked in {looked}) nor a transforms.json; run COLMAP "
+        "on its photos, or `sightline genrecon --plan_only`, which does so with pycolmap."
+    )
 
 
 def read_capture(
