@@ -78,6 +78,7 @@ def small(workflow, prefix):
         "MoGeInference": {"resolution_level": 0}, "SightlineSAM3DStructure": {"steps": STEPS},
         "SightlineSAM3DLatent": {"steps": STEPS}, "SightlineSplatTurntable": {"frames": 3, "width": 64, "height": 64},
         "SightlineSaveSplat": {"filename_prefix": prefix}, "SaveGLB": {"filename_prefix": prefix},
+        "SaveAnimatedWEBP": {"filename_prefix": prefix},
     }  # fmt: skip
     for kind, inputs in changes.items():
         (node,) = nodes_of(workflow, kind)
@@ -91,7 +92,8 @@ def saved(run, suffix):
 
 def test_the_shipped_workflow_writes_splats_and_a_mesh(server, files):
     run = server.run(small(api_workflow(NAME), "sam3d/api"))
-    (ply,), (glb,) = saved(run, ".ply"), saved(run, ".glb")
+    (ply,), (glb,), (turn,) = (saved(run, suffix) for suffix in (".ply", ".glb", ".webp"))
+    assert turn.stat().st_size > 200
     document = json.loads(glb.read_bytes()[20 : 20 + int.from_bytes(glb.read_bytes()[12:16], "little")])
     assert "COLOR_0" in document["meshes"][0]["primitives"][0]["attributes"]
     assert len(read_splats(ply)) % 32 == 0 and run.outputs["11"]["images"] and run.outputs["8"]["images"]
