@@ -11,7 +11,7 @@ from sightline.models.trellis1.checkpoint import build_model
 from sightline.models.trellis1.dinov2 import DinoV2, DinoV2Config
 from sightline.models.trellis1.family import Trellis1
 from sightline.models.trellis2.samplers import SamplerSettings
-from sightline.pipelines.relaxflow import complete, decode, prepare_picture
+from sightline.pipelines.relaxflow import Branches, complete, decode, encode, prepare_picture, sample_structure
 from sightline.scene.cameras import orbit
 from sightline.scene.errors import InputError
 
@@ -154,3 +154,39 @@ def test_progress_may_stop_it(family, pictures):
 
     with pytest.raises(Stop):
         complete(family, *pictures, progress=stop)
+
+
+def test_held_voxels_are_those_of_the_picture(family, pictures):
+    weightless = RelaxSettings(PRESETS["paper"].structure, StageSettings(prior_weight=0))
+    alone = complete(family, *pictures, settings=weightless).latent.feats
+    seen = (torch.arange(len(alone)) % 2).float()
+    told = []
+
+    def tell(stage, done, steps):
+        told.append((stage, done, steps))
+
+    held = complete(family, *pictures, visible=seen, anchored=True, progress=tell).latent.feats
+    torch.testing.assert_close(held[seen > 0], alone[seen > 0])
+    assert (held - alone)[seen == 0].abs().max() > 1e-3
+    latent = [done for stage, done, _ in told if stage == "latent"]
+    assert latent == list(range(1, 11)) and {steps for stage, _, steps in told if stage == "latent"} == {10}
+
+
+def test_the_structure_takes_a_mask_too(family, pictures):
+    """Where all is seen the structure is the picture's; stages alone are `complete`."""
+    obs, *priors = encode(family, [pictures[0], *pictures[1]])
+    both, masked = Branches(obs, priors), StageSettings()
+
+    def run(conditions, **options):
+        return sample_structure(family, conditions, masked, torch.Generator().manual_seed(42), **options)
+
+    alone = run(Branches(obs, [], "obs"))
+    torch.testing.assert_close(run(both, visible=torch.ones(8, 8, 8)), alone)
+    torch.testing.assert_close(run(both, visible=torch.zeros(8, 8, 8)), run(both))
+    half = torch.zeros(8, 8, 8)
+    half[:4] = 1
+    held = run(both, visible=half, anchored=True)
+    torch.testing.assert_close(held[:, :, :2], alone[:, :, :2])
+    assert (held - alone)[:, :, 2:].abs().max() > 1e-3
+    with pytest.raises(InputError, match="no priors"):
+        Branches(obs)
