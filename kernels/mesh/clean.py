@@ -15,6 +15,7 @@ from .topology import Array, Edges, corners, groups, heads_of
 
 FLAT = 1e-6  # a face whose height is below this part of its longest edge has no area
 PASSES = 10
+CUT = 2  # the attempt to part an edge that cuts it
 
 
 def degenerate(vertices: Array, faces: Array) -> Array:
@@ -164,8 +165,8 @@ def separate(vertices: Array, faces: Array, edges: Edges | None = None) -> tuple
     """The faces with vertices doubled until every edge has at most two faces, wound alike, and every vertex one fan.
 
     Returns faces and, for the new vertices that follow the old ones, which vertex each is a copy of. Where an even
-    number of faces meet at an edge, inner and outer sides in turn, those around the same solid stay together;
-    otherwise the edge is cut.
+    number of faces meet at an edge, as many wound one way as the other, those around the same solid stay together, or
+    where that leaves the edge as it is those around the same hollow; otherwise the edge is cut.
     """
     edges = edges or Edges.of(faces)
     flat, count = faces.reshape(-1), len(vertices)
@@ -181,24 +182,41 @@ def separate(vertices: Array, faces: Array, edges: Edges | None = None) -> tuple
         return faces, np.zeros(0, np.int64)
     first, second = first[~cut], second[~cut]
     near = affected[flat[first]] | affected[flat[second]]
-    more = _around_crowded(vertices, faces, edges)
-    first, second = np.concatenate([first[near], more[0]]), np.concatenate([second[near], more[1]])
+    first, second = first[near], second[near]
     corner = np.flatnonzero(affected[flat])
     place = np.full(len(flat), -1, np.int64)
     place[corner] = np.arange(len(corner))
-    one = np.concatenate([place[first], place[_next(first)]])
-    other = np.concatenate([place[_next(second)], place[second]])
-    both = (one >= 0) & (other >= 0)
-    fan = groups(len(corner), one[both], other[both])
-    leader, which = np.unique(fan, return_inverse=True)
-    owner = flat[corner[leader]]
-    # the first fan of a vertex keeps it
-    kept = np.zeros(len(leader), bool)
-    kept[np.unique(owner, return_index=True)[1]] = True
-    number = np.where(kept, owner, count + np.cumsum(~kept) - 1)
-    faces = faces.copy()
-    faces.reshape(-1)[corner] = number[which]
-    return faces, owner[~kept]
+    attempt = np.zeros(len(edges.count), np.int64)
+    while True:
+        more = _around_crowded(vertices, faces, edges, attempt)
+        one, other = np.concatenate([first, more[0]]), np.concatenate([second, more[1]])
+        one, other = (np.concatenate([place[one], place[_next(one)]]),
+                      np.concatenate([place[_next(other)], place[other]]))  # fmt: skip
+        both = (one >= 0) & (other >= 0)
+        fan = groups(len(corner), one[both], other[both])
+        leader, which = np.unique(fan, return_inverse=True)
+        owner = flat[corner[leader]]
+        # the first fan of a vertex keeps it
+        kept = np.zeros(len(leader), bool)
+        kept[np.unique(owner, return_index=True)[1]] = True
+        number = np.where(kept, owner, count + np.cumsum(~kept) - 1)
+        found = faces.copy()
+        found.reshape(-1)[corner] = number[which]
+        left = _still_crowded(found, edges) & (attempt < CUT)
+        if not left.any():
+            return found, owner[~kept]
+        attempt[left] += 1
+
+
+def _still_crowded(faces: Array, edges: Edges) -> Array:
+    """[E] bool: those of the crowded edges that have more than two faces in `faces`, whose vertices were doubled."""
+    directed = edges.order[np.repeat(edges.crowded, edges.count)]
+    ends = np.sort(np.stack([faces.reshape(-1)[directed], heads_of(faces, directed)], 1), 1)
+    _, which, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    found = np.zeros(len(edges.count), bool)
+    number = np.repeat(np.flatnonzero(edges.crowded), edges.count[edges.crowded])
+    found[number[count[which.reshape(-1)] > 2]] = True
+    return found
 
 
 def _next(directed: Array) -> Array:
@@ -206,11 +224,10 @@ def _next(directed: Array) -> Array:
     return directed - directed % 3 + (directed + 1) % 3
 
 
-def _around_crowded(vertices: Array, faces: Array, edges: Edges) -> tuple[Array, Array]:
-    """Pairs of directed edges, at edges with more than two faces, that bound the same solid."""
-    which = np.flatnonzero(edges.crowded & (edges.count % 2 == 0))
-    if not len(which):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+def _around_crowded(vertices: Array, faces: Array, edges: Edges, attempt: Array) -> tuple[Array, Array]:
+    """Pairs of directed edges, at edges with more than two faces, that bound the same solid; where attempt [E] is 1,
+    the same hollow, and none where it is `CUT`."""
+    which = np.flatnonzero(edges.crowded & (attempt < CUT))
     size = edges.count[which]
     group = np.repeat(np.arange(len(which)), size)
     inside = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
@@ -221,14 +238,24 @@ def _around_crowded(vertices: Array, faces: Array, edges: Edges) -> tuple[Array,
     up = np.cross(axis, side)
     reach = vertices[heads_of(faces, _next(directed))] - low[group]
     angle = np.arctan2(*(np.einsum("ec,ec->e", reach, frame[group]) for frame in (up, side)))
+    angle = np.where(attempt[which][group] == 1, -angle, angle)
     ahead = faces.reshape(-1)[directed] == edges.ends[which, 0][group]
     order = np.lexsort((ahead, angle, group))
-    directed, ahead = directed[order], ahead[order]
-    before = np.arange(len(group)) - 1
-    start = np.cumsum(size) - size
-    before[start] = start + size - 1
-    # A face that runs ahead looks toward larger angles, so its solid is on the side of the face before it.
-    fits = np.ones(len(which), bool)
-    np.logical_and.at(fits, group, ahead != ahead[before])
-    take = np.flatnonzero(ahead & fits[group])
-    return directed[take], directed[before[take]]
+    fits = (2 * np.bincount(group, ahead, len(which)) == size)[group]
+    directed, ahead, group = (one[order][fits] for one in (directed, ahead, group))
+    # A face that runs ahead looks toward larger angles, so its solid is on the side of the face before it. Where that
+    # one looks the same way, those between are paired first, as brackets are.
+    first, second = [directed[:0]], [directed[:0]]
+    while len(group):
+        before = np.arange(len(group)) - 1
+        start = np.flatnonzero(np.diff(group, prepend=-1))
+        before[start] = np.append(start[1:], len(group)) - 1
+        take = np.flatnonzero(ahead & ~ahead[before])
+        if not len(take):
+            break
+        first.append(directed[take])
+        second.append(directed[before[take]])
+        rest = np.ones(len(group), bool)
+        rest[take] = rest[before[take]] = False
+        directed, ahead, group = directed[rest], ahead[rest], group[rest]
+    return np.concatenate(first), np.concatenate(second)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .clean import FLAT, degenerate, equal_rows
-from .topology import Array, Edges, areas, face_components, groups, heads
+from .clean import FLAT, degenerate, duplicates, equal_rows
+from .topology import Array, Edges, areas, face_components, groups, heads, heads_of
 
 LONGEST = 160  # corners up to which the best triangulation is looked for; longer loops are cut in two first
 LENGTH_WEIGHT = 0.25  # of the lengths of edges against area
@@ -86,8 +86,8 @@ def fill_holes(
     old vertices become [V]: those that were doubled where two holes touch are one again.
 
     The patch of a loop has the least area and the shortest edges together, found exactly for up to `LONGEST` corners.
-    Where a patch would use an edge that the mesh has already, a vertex in the middle of the loop is added. Loops that
-    are the rim of a sheet are left open.
+    Where a patch would use an edge or a face that the mesh has already at the same places, a vertex in the middle of
+    the loop is added. Loops that are the rim of a sheet are left open.
     """
     edges = edges or Edges.of(faces)
     into = np.arange(len(vertices))
@@ -105,16 +105,11 @@ def fill_holes(
     furthest = np.zeros(number)
     np.maximum.at(furthest, loops.component, loops.perimeter)
     rim = (area >= WHOLE * whole) & (loops.perimeter >= furthest[loops.component])
-    joined = into.copy()
-    joined[loops.touching[:, 1]] = loops.touching[:, 0]
-    known = Edges.of(joined[np.concatenate([faces, patches])])
-    crowded = np.repeat(known.crowded, known.count)
-    face = known.order[crowded] // 3
     meets = np.zeros(len(loops.size), bool)
-    meets[owner[face[face >= len(faces)] - len(faces)]] = True
+    meets[owner[_met(vertices, faces, patches, loops)]] = True
     rim[owner[degenerate(vertices, patches)]] = True  # a slit, not a hole
     keep = ~rim[owner] & ~meets[owner]
-    fans = chosen[meets[chosen] & ~rim[chosen] & (loops.size[chosen] > 3)]
+    fans = chosen[meets[chosen] & ~rim[chosen]]
     faces_out, middles, near = [patches[keep]], [], []
     for i, loop in enumerate(fans):
         ring = loops.vertices[loops.start[loop] : loops.start[loop] + loops.size[loop]]
@@ -132,6 +127,23 @@ def fill_holes(
     old = added < len(vertices)
     added[old] = into[added[old]]
     return added, np.array(middles).reshape(-1, 3), np.array(near, np.int64), into
+
+
+def _met(vertices: Array, faces: Array, patches: Array, loops: Loops) -> Array:
+    """[P] bool: faces of patches that lie where a face is already, or have an edge within the patch where one is."""
+    place = equal_rows(vertices)
+    whole = place.take(np.concatenate([faces, patches]))
+    found = duplicates(whole)[len(faces) :]
+    known = Edges.of(whole)
+    directed = known.order[np.repeat(known.crowded, known.count)]
+    directed = directed[directed >= 3 * len(faces)] - 3 * len(faces)
+    base, ring = len(vertices), loops.vertices
+    after = np.roll(ring, -1)
+    after[loops.start + loops.size - 1] = ring[loops.start]
+    edge = patches.reshape(-1)[directed] * base + heads_of(patches, directed)
+    inner = ~np.isin(edge, ring * base + after)  # a patch runs along its loop
+    found[directed[inner] // 3] = True
+    return found
 
 
 def _triangulate(vertices: Array, loops: Loops, chosen: Array, callback=None) -> tuple[Array, Array]:

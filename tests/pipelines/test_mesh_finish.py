@@ -73,6 +73,41 @@ def test_a_torn_surface_is_whole_again(steps, bumps, seed, holes, flips, duplica
     assert second.before == second.after == report.after and not second.done
 
 
+def torn_soup(seed, share, steps=12):
+    """A bumpy ball in single triangles, of which a share is gone, some are there twice, and many are turned."""
+    rng = np.random.default_rng(seed)
+    vertices, faces = ball(steps, bumps=0.15, seed=seed)
+    whole = volume(vertices, faces)
+    faces = faces[rng.random(len(faces)) > share]
+    faces = np.concatenate([faces, faces[rng.integers(0, len(faces), 30)]])
+    turn = rng.random(len(faces)) < 0.4
+    faces[turn] = faces[turn][:, ::-1]
+    faces = np.roll(faces[rng.permutation(len(faces))], int(rng.integers(3)), 1)
+    return part(vertices[faces].reshape(-1, 3), np.arange(3 * len(faces)).reshape(-1, 3)), whole
+
+
+@pytest.mark.parametrize("seed", (1, 4, 5, 7, 10))
+def test_a_soup_with_every_seventh_face_gone_is_closed(seed):
+    given_mesh, whole = torn_soup(seed, 0.15)
+    options = FinishOptions(holes=10.0, dust=0.01)
+    mesh, report = finish_mesh(given_mesh, options)
+    found, closed = checked(mesh)
+    assert report.after.border_edges == 0 and report.after.components == 1
+    assert volume(found, closed) == pytest.approx(whole, rel=0.01)
+    same(mesh, finish_mesh(mesh, options)[0])
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), share=st.floats(0.1, 0.45), steps=st.integers(5, 8))
+def test_whatever_is_left_of_a_soup_becomes_a_surface(seed, share, steps):
+    options = FinishOptions(holes=10.0, dust=0.01)
+    mesh, report = finish_mesh(torn_soup(seed, share, steps)[0], options)
+    edges = Edges.of(mesh.faces.numpy())
+    assert not edges.conflicts.any() and not edges.crowded.any()
+    again, second = finish_mesh(mesh, options)
+    assert torch.equal(mesh.vertices[mesh.faces], again.vertices[again.faces]) and second.after == report.after
+
+
 def test_the_report_counts_and_tells():
     big, speck, inner = ball(8), ball(3, 0.002), ball(5, 0.2)
     vertices, faces = join(big, (speck[0] + 1, speck[1]), inner)
