@@ -113,6 +113,31 @@ def test_pixal3d_gives_a_mesh(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--priors", "clear.png"], "Prior 1 (clear.png): it is black or transparent"),
+        ([], "no priors"),
+        (["--priors", "prior.png", "--fov", "0"], "degrees"),
+        (["--priors", "prior.png", "--sigma", "nan"], "sigma"),
+    ],
+)
+def test_bad_input_of_the_embedded_family(folder, tmp_path, capsys, monkeypatch, options, said):
+    monkeypatch.chdir(folder)
+    assert main(["relaxflow", "image.png", *options, "--weights", "tiny", "-o", str(tmp_path / "a.glb")]) == 2
+    found = capsys.readouterr().err
+    assert said in found and found.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("metric", ["lpips", "fid"])
+def test_what_a_score_lacks_is_said_before_anything_runs(folder, tmp_path, capsys, monkeypatch, metric):
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    command = ["relaxflow", "--manifest", str(folder / "list.jsonl"), "--weights", str(folder / "family")]
+    assert main([*command, "-o", str(tmp_path), f"--{metric}", "--metric-weights", str(tmp_path / "none")]) == 2
+    found = capsys.readouterr().err
+    assert f"{metric.upper()} needs the" in found and found.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
 def test_a_manifest_goes_on_where_it_stopped(folder, tmp_path, capsys):
     command = ["relaxflow", "--manifest", str(folder / "list.jsonl"), "--weights", str(folder / "family"),
                "-o", str(tmp_path)]  # fmt: skip
