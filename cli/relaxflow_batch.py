@@ -25,6 +25,7 @@ def run_manifest(args: argparse.Namespace, make) -> int:
         make.load()
     for number, sample in enumerate(todo, 1):
         folder = Path(args.output) / sample.name
+        args.point_map = sample.point_map
         given = make.given(sample.image, sample.mask, sample.priors, sample.prior_masks)
         folder.mkdir(parents=True, exist_ok=True)
         mesh = folder / "mesh.glb"

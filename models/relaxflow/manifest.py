@@ -19,7 +19,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 @dataclass(frozen=True)
 class Sample:
     """One object: its picture, its mask (None: the picture's alpha), prior pictures with masks, and what is true of it:
-    a mesh, pictures from around it.
+    a mesh, pictures from around it. point_map: of the picture, for SAM 3D.
 
     name: usable as a folder. All paths lie inside the folder of the data.
     """
@@ -32,14 +32,16 @@ class Sample:
     prior_text: str = ""
     gt_mesh: Path | None = None
     gt_images: tuple[Path, ...] = ()
+    point_map: Path | None = None
 
 
 def read_manifest(path: str | os.PathLike, root: str | os.PathLike | None = None) -> list[Sample]:
     """The samples of a manifest: a list, {"samples": [...]}, or one JSON object a line.
 
     root: the folder of the data, default that of the manifest. Fields: id, image, mask, prior_images, prior_masks (one
-    or as many), prior_text, gt_mesh, gt_images or gt_render_dir (a folder of pictures). Raises InputError naming the
-    sample and what is wrong with it, among others for a path outside the folder and a name given twice.
+    or as many), prior_text, gt_mesh, gt_images or gt_render_dir (a folder of pictures), and point_map, ours. Raises
+    InputError naming the sample and what is wrong with it, among others for a path outside the folder and a name given
+    twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,4 +109,5 @@ def _sample(entry: Any, index: int, base: Path) -> Sample:
         str(entry.get("prior_text") or ""),
         place(entry["gt_mesh"], "true mesh") if entry.get("gt_mesh") else None,
         tuple(place(one, "true picture") for one in several("gt_images") or rendered()),
+        place(entry["point_map"], "point map") if entry.get("point_map") else None,
     )

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     save(root / "prior.png", scene(seed=1)[0], mask)
     save(root / "nothing.png", (mask * 0).expand(3, -1, -1))
     np.save(root / "points.npy", (points * torch.tensor([-1.0, -1.0, 1.0])[:, None, None]).permute(1, 2, 0).numpy())
-    sample = {"id": "one", "image": "cut.png", "prior_images": ["prior.png"]}
+    sample = {"id": "one", "image": "cut.png", "prior_images": ["prior.png"], "point_map": "points.npy"}
     (root / "samples.jsonl").write_text(json.dumps(sample) + "\n")
     return root
 
@@ -85,7 +85,9 @@ def test_relaxflow_runs_it_and_a_manifest_of_it(folder, tmp_path, capsys):
     assert len(read_splats(out)) > 100
     assert run(folder, "relaxflow", "--manifest", "samples.jsonl", *options, "-o", tmp_path / "all") == 0
     report = json.loads((tmp_path / "all" / "one" / "result.json").read_text())
-    assert report["voxels"] > 10 and report["evaluations"] > 10
+    assert report["voxels"] > 10 and report["evaluations"] > 10 and 0 <= report["seen"] <= 1
+    # the manifest's point map is used: the voxels are those of the single run
+    assert len(read_splats(tmp_path / "all" / "one" / "splats.ply")) == len(read_splats(out))
     assert run(folder, "relaxflow", "--manifest", "samples.jsonl", *options, "-o", tmp_path / "all") == 0
     assert "is done" in capsys.readouterr().out
 

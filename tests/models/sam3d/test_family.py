@@ -12,6 +12,7 @@ from sightline.models.sam3d.checkpoint import build_part, load_part, parts_of, p
 from sightline.models.sam3d.family import DECODERS, FLOWS, Sam3d, load_sam3d
 from sightline.models.sam3d.sizes import gaussian_reach, parts_in, sizes
 from sightline.models.sam3d.weights import SAM3D
+from sightline.pipelines.published import find
 from sightline.scene.errors import InputError
 
 PARTS = [*FLOWS, *DECODERS.values()]
@@ -151,3 +152,8 @@ def test_wrong_and_cut_files_get_one_sentence(tmp_path, published):
 def test_the_published_set_is_described():
     assert "SAM License" in SAM3D.licence and len(SAM3D.files) == 13
     assert json.dumps([file.name for file in SAM3D.files]).count("ss_generator") == 2
+
+
+def test_the_download_command_says_whose_login_it_needs():
+    with pytest.raises(InputError, match="behind a login.*facebook/sam-3d-objects"):
+        find("sam3d-objects")
