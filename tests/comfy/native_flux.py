@@ -18,8 +18,27 @@ def part(tensors, prefix):
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def flux_model(config, weights, dtypes=("float32", None)):
-    """Core's FLUX from diffusers' configuration and weights, as a ModelPatcher; dtypes: stored, and computed in."""
+def quantized(weights):
+    """Core's form of weights whose blocks' layers are stored as scaled fp8, and the values that these stand for."""
+    import torch
+
+    stored, meant = dict(weights), dict(weights)
+    form = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
+    for name, value in weights.items():
+        if "_blocks." in name and name.endswith(".weight") and value.ndim == 2:
+            scale = value.abs().max() / 448
+            stored[name] = (value / scale).to(torch.float8_e4m3fn)
+            stored[name + "_scale"] = scale
+            stored[name.removesuffix("weight") + "comfy_quant"] = form
+            meant[name] = stored[name].float() * scale
+    return stored, meant
+
+
+def flux_model(config, weights, dtypes=("float32", None), stored=None):
+    """Core's FLUX from diffusers' configuration and weights, as a ModelPatcher; dtypes: stored, and computed in.
+
+    stored: "fp8" loads them as core's own quantized layers, "meant" the values of these as plain layers.
+    """
     import comfy.model_detection
     import comfy.model_management
     import comfy.model_patcher
@@ -39,11 +58,15 @@ def flux_model(config, weights, dtypes=("float32", None)):
         }
     )  # fmt: skip
     settings.set_inference_dtype(*(getattr(torch, name) if name else None for name in dtypes))
+    settings.quant_config = {"mixed_ops": True} if stored == "fp8" else None
     model = settings.get_model({}, device="cpu")
     if weights is not None:
         copies = {name: value.clone() for name, value in weights.items()}  # the conversion writes into some
         weights = comfy.model_detection.convert_diffusers_mmdit(copies)
-        model.diffusion_model.load_state_dict(settings.process_unet_state_dict(weights), strict=True)
+        weights = settings.process_unet_state_dict(weights)
+        if stored:
+            weights = quantized(weights)[stored != "fp8"]
+        model.diffusion_model.load_state_dict(weights, strict=stored != "fp8")
     device = comfy.model_management.get_torch_device()
     return comfy.model_patcher.CoreModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
 

@@ -224,6 +224,20 @@ def several():
     }
 
 
+@contextlib.contextmanager
+def little_memory(bytes_=2000):
+    """The host loads models with so little room that most layers stay where they are and are fetched for each call."""
+    import comfy.model_management
+
+    kind = comfy.model_management.LoadedModel
+    load = kind.model_load
+    kind.model_load = lambda self, lowvram_model_memory=0, force_patch_weights=False: load(self, bytes_)
+    try:
+        yield
+    finally:
+        kind.model_load = load
+
+
 def base_changes():
     """Core's LoRA stack, stored fp8, layers without weights, and rank-and-file memory."""
     path = lora_file()
@@ -246,6 +260,17 @@ def base_changes():
     eighth = flux_model(CONFIG, base_weights(), ("float8_e4m3fn", "float32"))
     stored = {str(p.dtype) for p in eighth.model.diffusion_model.parameters()}
     rounded = flux_model(CONFIG, {k: v.to(torch.float8_e4m3fn).float() for k, v in base_weights().items()})
+
+    partly, states = flux_model(CONFIG, base_weights()), []
+    partly.add_patches({name: ("diff", (change,))})
+    low = with_file(partly, path)
+    with little_memory():
+        spread = sample(low, given, callback=lambda *a: states.append(low.model.model_lowvram))
+
+    scaled = flux_model(CONFIG, base_weights(), ("float32", "float32"), stored="fp8")
+    kinds = {type(p).__name__ for p in scaled.model.diffusion_model.parameters()}
+    kinds |= {type(p.data).__name__ for p in scaled.model.diffusion_model.parameters()}
+    meant = flux_model(CONFIG, base_weights(), stored="meant")
 
     class Foreign(torch.nn.Module):
         """A layer as GGUF's: it can be called, and has no weight that can be read."""
@@ -272,6 +297,10 @@ def base_changes():
         "lora_undone": torch.equal(again, plain),
         "fp8_stored": sorted(stored),
         "fp8": worst(sample(with_file(eighth, path), given), sample(with_file(rounded, path), given)),
+        "offloaded": [all(states), low.lowvram_patch_counter(), worst(spread, expected)],
+        "quantized_kinds": sorted(kinds),
+        "quantized": worst(sample(with_file(scaled, path), given), sample(with_file(meant, path), given)),
+        "quantized_base": worst(sample(scaled, positive()), sample(meant, positive())),
         "opaque": worst(sample(with_file(opaque, path), given), plain),
         "own_memory": loaded.patcher.model_size() == bytes_,
         "nested": loaded.patcher.model

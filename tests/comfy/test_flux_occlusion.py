@@ -39,6 +39,11 @@ def test_any_kind_of_base_weights(core_flux):
     assert found["lora_before"] < 1e-6 and found["lora_after"] < 1e-6 and found["lora_moved"] > 1e-4
     assert found["lora_undone"]
     assert "torch.float8_e4m3fn" in found["fp8_stored"] and found["fp8"] < 1e-5
+    all_low, patched_as_used, difference = found["offloaded"]
+    assert all_low and patched_as_used and difference < 1e-6
+    # core's own quantized layers, as exact as in core's own blocks
+    assert "QuantizedTensor" in found["quantized_kinds"]
+    assert found["quantized"] < max(2 * found["quantized_base"], 1e-5)
     assert found["opaque"] == 0
     assert found["own_memory"] and found["nested"]
 
