@@ -432,10 +432,12 @@ function icon(name) {
   return svg;
 }
 function button(label2, sign, press, options = {}) {
+  const name = options.text && !label2.includes(options.text) ? options.text : label2;
   const title = options.key ? `${label2} (${options.key})` : label2;
-  const out = element("button", { type: "button", class: `se-button ${options.class ?? ""}`, title, "aria-label": label2, onclick: press }, [
+  const out = element("button", { type: "button", class: `se-button ${options.class ?? ""}`, title, "aria-label": name, onclick: press }, [
     sign && icon(sign),
-    options.text && element("span", {}, [options.text])
+    options.text && element("span", {}, [options.text]),
+    options.sign && element("span", { "aria-hidden": "true" }, [options.sign])
   ]);
   if (options.pressed !== void 0) out.setAttribute("aria-pressed", String(options.pressed));
   return out;
@@ -31893,15 +31895,22 @@ var ObjectList = class {
       if (group && !done2.has(group.id)) {
         done2.add(group.id);
         const members = scene.objects.filter((b) => b.group === group.id);
-        this.rows.append(
-          element("button", {
-            type: "button",
-            class: "se-group",
-            "aria-expanded": String(!group.collapsed),
-            onclick: () => this.store.edit(this.t("step.group"), (s) => s.groups.find((g) => g.id === group.id).collapsed = !group.collapsed),
-            ondblclick: () => this.store.select(members.map((b) => b.id))
-          }, [icon("folder"), `${group.name} (${members.length})`])
-        );
+        const fold = () => this.store.edit(this.t("step.group"), (s) => s.groups.find((g) => g.id === group.id).collapsed = !group.collapsed);
+        const head = element("div", {
+          class: "se-group",
+          role: "option",
+          "aria-selected": "false",
+          tabindex: "0",
+          onclick: fold,
+          ondblclick: () => this.store.select(members.map((b) => b.id))
+        }, [element("span", { "aria-hidden": "true" }, [group.collapsed ? "▸" : "▾"]), icon("folder"), `${group.name} (${members.length})`]);
+        head.addEventListener("keydown", (e) => {
+          if (e.key !== "Enter" && e.key !== " ") return;
+          e.preventDefault();
+          e.stopPropagation();
+          fold();
+        });
+        this.rows.append(head);
       }
       if (group?.collapsed) return;
       this.rows.append(this.row(box, i, problems.filter((p) => p.object === box.id), seen2.get(box.id), Boolean(group)));
@@ -31916,16 +31925,13 @@ var ObjectList = class {
     const chip = element("span", { class: "se-chip", style: `--chip:${colourOf(store.scene, box)}` }, [String(i + 1)]);
     const hidden = seen2 && seen2.total ? Math.round(100 * (1 - seen2.visible / seen2.total)) : 0;
     const name = element("span", { class: "se-name" }, [label(box)]);
-    const toggle = (sign, label2, press, pressed) => {
-      const b = button(label2, sign, (e) => (e.stopPropagation(), press()), { class: `se-mini ${pressed ? "se-on" : ""}`, pressed });
-      b.tabIndex = -1;
-      return b;
-    };
+    const toggle = (sign, label2, press, on2) => element("span", { class: `se-button se-mini ${on2 ? "se-on" : ""}`, title: label2, "aria-hidden": "true", onclick: (e) => (e.stopPropagation(), press()) }, [icon(sign)]);
     const row = element("div", {
       class: `se-row ${on ? "se-selected" : ""} ${box.visible ? "" : "se-hidden"} ${inGroup ? "se-inner" : ""}`,
       role: "option",
       id: `row-${box.id}`,
       "aria-selected": String(on),
+      "aria-keyshortcuts": "H L F2",
       "data-id": box.id,
       tabindex: on ? "0" : "-1",
       draggable: "true",
@@ -32534,8 +32540,8 @@ var Panels = class {
     const many = store.session.selection.length > 1;
     const align = many ? [element("div", { class: "se-line" }, [
       element("span", { class: "se-caption" }, [t("object.align")]),
-      ...["X", "Y", "Z"].flatMap((name, axis) => ["min", "mid", "max"].map((where) => button(t(`object.align.${where}`, { axis: name }), null, () => actions.align(axis, where), { text: `${name}${{ min: "⇤", mid: "↔", max: "⇥" }[where]}`, class: "se-mini" }))),
-      ...["X", "Y"].map((name, axis) => button(t("object.distribute", { axis: name }), null, () => actions.distribute(axis), { text: `${name}≡`, class: "se-mini" }))
+      ...["X", "Y", "Z"].flatMap((name, axis) => ["min", "mid", "max"].map((where) => button(t(`object.align.${where}`, { axis: name }), null, () => actions.align(axis, where), { sign: `${name}${{ min: "⇤", mid: "↔", max: "⇥" }[where]}`, class: "se-mini" }))),
+      ...["X", "Y"].map((name, axis) => button(t("object.distribute", { axis: name }), null, () => actions.distribute(axis), { sign: `${name}≡`, class: "se-mini" }))
     ])] : [];
     return [
       many ? element("p", { class: "se-info" }, [t("object.many", { n: store.session.selection.length })]) : textField(store, { label: t("object.prompt"), get: () => now().prompt, set: (v) => change((b) => b.prompt = v), step: t("step.words"), limit: 400, placeholder: t("object.prompt.hint") }),
@@ -32752,7 +32758,7 @@ var closeMenus = (root) => root.querySelectorAll(".se-menu").forEach((m) => m.re
 function openPanel(root, title, closeLabel, options = {}) {
   root.querySelectorAll(".se-window").forEach((w) => w.close?.());
   const back = document.activeElement;
-  const body = element("div", { class: "se-window-body" });
+  const body = element("div", { class: "se-window-body", tabindex: "0" });
   const close = () => {
     if (!frame.isConnected) return;
     frame.remove();
@@ -32783,8 +32789,10 @@ function searchList(body, placeholder, groups, take, free) {
     for (const group of groups) {
       const hits = group.items.filter((item) => !q || item.words.includes(q));
       if (!hits.length) continue;
-      list2.append(element("h4", {}, [group.name]));
-      list2.append(...hits.map((item) => choice(item.label, item.detail, () => take(item.key, item.label))));
+      list2.append(element("div", { role: "group", "aria-label": group.name }, [
+        element("h4", { "aria-hidden": "true" }, [group.name]),
+        ...hits.map((item) => choice(item.label, item.detail, () => take(item.key, item.label)))
+      ]));
     }
   };
   const choice = (label2, detail, run) => element("button", { type: "button", class: "se-choice", role: "option", onclick: run }, [element("span", {}, [label2]), element("small", {}, [detail])]);
@@ -33185,6 +33193,7 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor .se-window h3{font-size:13px;font-weight:600}
 .sightline-editor .se-window-body{padding:4px 12px 12px;overflow:auto;display:flex;flex-direction:column;gap:8px;min-height:0}
 .sightline-editor .se-choices{overflow:auto;min-height:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:3px;align-content:start}
+.sightline-editor .se-choices>[role=group]{display:contents}
 .sightline-editor .se-choices h4{grid-column:1/-1;color:var(--se-soft);font-size:11px;font-weight:600;padding-top:6px}
 .sightline-editor .se-choice{display:flex;justify-content:space-between;gap:8px;align-items:center;border:0;border-radius:5px;background:var(--se-field);color:var(--se-ink);font:inherit;text-align:left;padding:4px 8px;min-height:28px;cursor:pointer}
 .sightline-editor .se-choice:hover,.sightline-editor .se-choice:focus,.sightline-editor .se-choice[aria-current=true]{box-shadow:inset 0 0 0 1px var(--se-accent)}
@@ -33941,6 +33950,7 @@ var Editor = class {
       this.fit();
     });
     resize.observe(root);
+    if (this.view.gl) this.ends.push(this.view.gl.watch(() => this.refresh()));
     this.ends.push(
       () => resize.disconnect(),
       () => {

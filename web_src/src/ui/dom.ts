@@ -53,10 +53,12 @@ export function icon(name: string): SVGSVGElement {
   return svg;
 }
 
-export function button(label: string, sign: string | null, press: (event: MouseEvent) => void, options: { pressed?: boolean; text?: string; class?: string; key?: string } = {}): HTMLButtonElement {
+export function button(label: string, sign: string | null, press: (event: MouseEvent) => void, options: { pressed?: boolean; text?: string; sign?: string; class?: string; key?: string } = {}): HTMLButtonElement {
+  // what is read aloud has to contain what is written; the rest is its description
+  const name = options.text && !label.includes(options.text) ? options.text : label;
   const title = options.key ? `${label} (${options.key})` : label;
-  const out = element("button", { type: "button", class: `se-button ${options.class ?? ""}`, title, "aria-label": label, onclick: press }, [
-    sign && icon(sign), options.text && element("span", {}, [options.text]),
+  const out = element("button", { type: "button", class: `se-button ${options.class ?? ""}`, title, "aria-label": name, onclick: press }, [
+    sign && icon(sign), options.text && element("span", {}, [options.text]), options.sign && element("span", { "aria-hidden": "true" }, [options.sign]),
   ]);
   if (options.pressed !== undefined) out.setAttribute("aria-pressed", String(options.pressed));
   return out;

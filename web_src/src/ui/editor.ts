@@ -114,6 +114,7 @@ export class Editor {
       this.fit();
     });
     resize.observe(root);
+    if (this.view.gl) this.ends.push(this.view.gl.watch(() => this.refresh()));
     this.ends.push(
       () => resize.disconnect(),
       () => {

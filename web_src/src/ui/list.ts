@@ -43,11 +43,17 @@ export class ObjectList {
       if (group && !done.has(group.id)) {
         done.add(group.id);
         const members = scene.objects.filter((b) => b.group === group.id);
-        this.rows.append(
-          element("button", { type: "button", class: "se-group", "aria-expanded": String(!group.collapsed), onclick: () =>
-            this.store.edit(this.t("step.group"), (s) => (s.groups.find((g) => g.id === group.id).collapsed = !group.collapsed)),
-            ondblclick: () => this.store.select(members.map((b) => b.id)) }, [icon("folder"), `${group.name} (${members.length})`]),
-        );
+        const fold = () => this.store.edit(this.t("step.group"), (s) => (s.groups.find((g) => g.id === group.id).collapsed = !group.collapsed));
+        const head = element("div", {
+          class: "se-group", role: "option", "aria-selected": "false", tabindex: "0", onclick: fold, ondblclick: () => this.store.select(members.map((b) => b.id)),
+        }, [element("span", { "aria-hidden": "true" }, [group.collapsed ? "▸" : "▾"]), icon("folder"), `${group.name} (${members.length})`]);
+        head.addEventListener("keydown", (e) => {
+          if (e.key !== "Enter" && e.key !== " ") return;
+          e.preventDefault();
+          e.stopPropagation();
+          fold();
+        });
+        this.rows.append(head);
       }
       if (group?.collapsed) return;
       this.rows.append(this.row(box, i, problems.filter((p) => p.object === box.id), seen.get(box.id), Boolean(group)));
@@ -63,14 +69,12 @@ export class ObjectList {
     const chip = element("span", { class: "se-chip", style: `--chip:${colourOf(store.scene, box)}` }, [String(i + 1)]);
     const hidden = seen && seen.total ? Math.round(100 * (1 - seen.visible / seen.total)) : 0;
     const name = element("span", { class: "se-name" }, [label(box)]);
-    const toggle = (sign: string, label: string, press: () => void, pressed: boolean) => {
-      const b = button(label, sign, (e) => (e.stopPropagation(), press()), { class: `se-mini ${pressed ? "se-on" : ""}`, pressed });
-      b.tabIndex = -1;
-      return b;
-    };
+    // for the pointer; with the keyboard H and L do the same, and a choice of a list may hold no buttons
+    const toggle = (sign: string, label: string, press: () => void, on: boolean) =>
+      element("span", { class: `se-button se-mini ${on ? "se-on" : ""}`, title: label, "aria-hidden": "true", onclick: (e) => (e.stopPropagation(), press()) }, [icon(sign)]);
     const row = element("div", {
       class: `se-row ${on ? "se-selected" : ""} ${box.visible ? "" : "se-hidden"} ${inGroup ? "se-inner" : ""}`, role: "option", id: `row-${box.id}`,
-      "aria-selected": String(on), "data-id": box.id, tabindex: on ? "0" : "-1", draggable: "true",
+      "aria-selected": String(on), "aria-keyshortcuts": "H L F2", "data-id": box.id, tabindex: on ? "0" : "-1", draggable: "true",
       title: problems.map((p) => t(`code.${p.code}`, p.values)).join("\n") || label(box),
     }, [
       chip,

@@ -63,7 +63,7 @@ export const closeMenus = (root: HTMLElement): void => root.querySelectorAll(".s
 export function openPanel(root: HTMLElement, title: string, closeLabel: string, options: { class?: string; onclose?: () => void } = {}): { body: HTMLElement; close: () => void } {
   root.querySelectorAll(".se-window").forEach((w) => (w as any).close?.());
   const back = document.activeElement as HTMLElement | null;
-  const body = element("div", { class: "se-window-body" });
+  const body = element("div", { class: "se-window-body", tabindex: "0" });
   const close = () => {
     if (!frame.isConnected) return;
     frame.remove();
@@ -98,8 +98,9 @@ export function searchList(
     for (const group of groups) {
       const hits = group.items.filter((item) => !q || item.words.includes(q));
       if (!hits.length) continue;
-      list.append(element("h4", {}, [group.name]));
-      list.append(...hits.map((item) => choice(item.label, item.detail, () => take(item.key, item.label))));
+      list.append(element("div", { role: "group", "aria-label": group.name }, [
+        element("h4", { "aria-hidden": "true" }, [group.name]), ...hits.map((item) => choice(item.label, item.detail, () => take(item.key, item.label))),
+      ]));
     }
   };
   const choice = (label: string, detail: string, run: () => void) =>

@@ -120,8 +120,8 @@ export class Panels {
       ? [element("div", { class: "se-line" }, [
           element("span", { class: "se-caption" }, [t("object.align")]),
           ...["X", "Y", "Z"].flatMap((name, axis) => (["min", "mid", "max"] as const).map((where) =>
-            button(t(`object.align.${where}`, { axis: name }), null, () => actions.align(axis, where), { text: `${name}${{ min: "⇤", mid: "↔", max: "⇥" }[where]}`, class: "se-mini" }))),
-          ...["X", "Y"].map((name, axis) => button(t("object.distribute", { axis: name }), null, () => actions.distribute(axis), { text: `${name}≡`, class: "se-mini" })),
+            button(t(`object.align.${where}`, { axis: name }), null, () => actions.align(axis, where), { sign: `${name}${{ min: "⇤", mid: "↔", max: "⇥" }[where]}`, class: "se-mini" }))),
+          ...["X", "Y"].map((name, axis) => button(t("object.distribute", { axis: name }), null, () => actions.distribute(axis), { sign: `${name}≡`, class: "se-mini" })),
         ])]
       : [];
     return [

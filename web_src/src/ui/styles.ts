@@ -109,6 +109,7 @@ font:12px/1.4 ui-sans-serif,system-ui,"Segoe UI","Noto Sans","Noto Sans CJK SC",
 .sightline-editor .se-window h3{font-size:13px;font-weight:600}
 .sightline-editor .se-window-body{padding:4px 12px 12px;overflow:auto;display:flex;flex-direction:column;gap:8px;min-height:0}
 .sightline-editor .se-choices{overflow:auto;min-height:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:3px;align-content:start}
+.sightline-editor .se-choices>[role=group]{display:contents}
 .sightline-editor .se-choices h4{grid-column:1/-1;color:var(--se-soft);font-size:11px;font-weight:600;padding-top:6px}
 .sightline-editor .se-choice{display:flex;justify-content:space-between;gap:8px;align-items:center;border:0;border-radius:5px;background:var(--se-field);color:var(--se-ink);font:inherit;text-align:left;padding:4px 8px;min-height:28px;cursor:pointer}
 .sightline-editor .se-choice:hover,.sightline-editor .se-choice:focus,.sightline-editor .se-choice[aria-current=true]{box-shadow:inset 0 0 0 1px var(--se-accent)}
