@@ -19,6 +19,7 @@ from ..pipelines.relaxflow_sam3d import (
     prepare_prior,
     sample_latents,
     sample_structure,
+    structure_blur,
 )
 from ..scene.errors import InputError
 from ..scene.images import check_image
@@ -30,6 +31,7 @@ from .trellis2_models import NONE
 
 CATEGORY = f"{host.CATEGORY}/SAM 3D Objects"
 FOLDER = room.SAM3D_FOLDER
+PRECISIONS = ("as published", "float32", "bfloat16", "float16")
 RELEASED = VisibilitySettings(centered=False)
 
 
@@ -73,6 +75,12 @@ class SAM3DLoader(io.ComfyNode):
                     tooltip=f"A pipeline.yaml (or ss_generator.ckpt) in models/{FOLDER} with the files it names, as "
                             f"facebook/sam-3d-objects is published. Licence: {SAM3D.licence}; the repository is gated.",
                 ),
+                io.Combo.Input(
+                    "precision", options=list(PRECISIONS), default=PRECISIONS[0], optional=True, advanced=True,
+                    tooltip="Of the networks' inner layers. As published, the structure is in float32 and the rest in "
+                            "float16; float16 takes half the memory for the structure, too. Without a GPU as published "
+                            "means float32.",
+                ),
             ],
             outputs=[
                 room.Sam3dModels.Output(id="model", display_name="model", tooltip="The models, for the SAM 3D nodes."),
@@ -80,16 +88,17 @@ class SAM3DLoader(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, models):
-        return models if models == NONE else host.file_state(host.weight_path(FOLDER, models))
+    def fingerprint_inputs(cls, models, precision=PRECISIONS[0]):
+        return models if models == NONE else f"{host.file_state(host.weight_path(FOLDER, models))} {precision}"
 
     @classmethod
     @host.one_sentence
-    def execute(cls, models) -> io.NodeOutput:
+    def execute(cls, models, precision=PRECISIONS[0]) -> io.NodeOutput:
         if models == NONE:
             places = " or ".join(map(str, host.folders(FOLDER)))
             raise InputError(f"There is no pipeline.yaml of SAM 3D Objects in {places}; put the published files there.")
-        dtype = "float32" if room.runs_on_cpu() else None
+        dtype = None if precision == PRECISIONS[0] else precision
+        dtype = "float32" if dtype is None and room.runs_on_cpu() else dtype
         family = load_sam3d(host.weight_path(FOLDER, models), formats=(), dtype=dtype)
         host.tell(f"{models}: {len(family.networks)} networks")
         return io.NodeOutput(room.HostedSam3d.of(family))
@@ -208,6 +217,8 @@ class SAM3DStructure(io.ComfyNode):
         camera = pose_camera(seen_from, *picture.mask.shape)
         shown = (mask_picture(rows, seen, preview_camera(seen_from), side).float() / 255)[None]
         told = "" if structure.visible is None else f", {100 * float(visible.mean()):.0f} % of them seen"
+        if others and settings.structure.blur() is not None and structure_blur(settings.structure) is None:
+            told += " (`self` blurs nothing in this stage, as released)"
         host.tell(f"{len(rows):,} voxels{told}; distance {float(structure.pose.translation[0, 2]):.2f}, "
                   f"size {float(structure.pose.scale[0, 0]):.2f}")  # fmt: skip
         found = room.SampledObject(structure, picture, others, settings, keep, prior_keep)

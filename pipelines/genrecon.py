@@ -26,7 +26,15 @@ from ..models.genrecon.scene_sampling import SAMPLERS, SceneSampler
 from ..models.genrecon.stage_files import StageFiles, fingerprint
 from ..models.trellis2.memory import available, weight_bytes
 from ..scene.captures import PointFilter
-from ..scene.chunk_layout import LEAST_POINTS, ChunkLayout, RoomBox, drop_empty, place_chunks, room_box
+from ..scene.chunk_layout import (
+    LEAST_POINTS,
+    ChunkLayout,
+    RoomBox,
+    cameras_in_walls,
+    drop_empty,
+    place_chunks,
+    room_box,
+)
 from ..scene.errors import InputError
 from ..scene.scene_photos import ScenePhotos
 from ..scene.surface_cells import expected_cells
@@ -93,6 +101,12 @@ def plan_scene(scene: ScenePhotos, options: PlanOptions | None = None, layout: C
         if not 1.5 <= box.height <= 12:
             notes.append(
                 f"the room is {box.height:.3g} high; rooms are a few meters high: check scale and up direction"
+            )
+        walled = cameras_in_walls(scene.poses[:, :3, 3], points, box)
+        if len(walled):
+            names = ", ".join(scene.photos[i].name for i in walled[:3])
+            notes.append(
+                f"photos taken from within or behind a wall: {len(walled)} ({names}); check their poses, or leave them out"
             )
     elif len(points) >= LEAST_POINTS:
         box = room_box(points)

@@ -283,7 +283,8 @@ def sample_latents(
             branch=branch, shared_uncond=shared, counts=seen,
             callback=progress and (lambda done, steps, x, alpha: progress("latent", done, steps)),
         )  # fmt: skip
-    structure.evaluations.update({f"latent {name}": number for name, number in seen.items()})
+    earlier = {name: number for name, number in structure.evaluations.items() if not name.startswith("latent")}
+    structure.evaluations = Counter(earlier | {f"latent {name}": number for name, number in seen.items()})
     return voxels.replace(feats * family.std.to(feats) + family.mean.to(feats))
 
 

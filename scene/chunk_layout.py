@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from .errors import InputError
 
@@ -20,6 +21,7 @@ LATTICE = 16  # strides and overlaps are counted in these parts of a chunk
 PADDING = 3.5 / 16
 MAX_CHUNKS = 1024
 LEAST_POINTS = 10  # to find a room
+CROWDED = 5  # points so near to a camera that it stands in what they show
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,17 @@ def room_box(
     if not box.height > 1e-6:
         raise InputError("The points of the room have no height; is the world Z up (alignment: auto)?")
     return box
+
+
+def cameras_in_walls(eyes: np.ndarray, points: np.ndarray, box: RoomBox) -> np.ndarray:
+    """Indices of the cameras at eyes [N, 3] that no one can have stood at: outside of the room's box, or with points
+    [P, 3] of the model around them within a twentieth of its height."""
+    low, high = (np.array(side) for side in zip(box.x, box.y, box.z))
+    margin = box.height / 20
+    walled = ((eyes < low - margin) | (eyes > high + margin)).any(1)
+    if len(points):
+        walled |= cKDTree(points).query_ball_point(eyes, margin, return_length=True) >= CROWDED
+    return np.flatnonzero(walled)
 
 
 def axis_centers(length: float, size: float, overlap: float = 4 / LATTICE) -> list[float]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from genrecon_tiny import ARGS, LORA, flow_state, write_scene_family
 from safetensors.torch import load_file, save_file
-from scene_captures import model, room_points, write_capture
+from scene_captures import look, model, room_points, write_capture
 
 from sightline.cli import main
 from sightline.models.genrecon.checkpoint import compare_base, is_trained, save_adapter, unwrap
@@ -165,6 +165,43 @@ def test_a_camera_that_sees_nothing_is_left_out(tmp_path, capsys):
         == 0
     )
     assert "see no chunk and are left out" in capsys.readouterr().err
+
+
+def test_a_camera_inside_a_wall_is_named(tmp_path, capsys):
+    given = model(4, points=room_points(30_000))
+    inside = np.eye(4)
+    inside[:3, 3] = -np.array([2.5, 0.0, 1.3])  # the wall at x = 2.5
+    walled = given.images[0].__class__(9, (1, 0, 0, 0), tuple(inside[:3, 3]), 1, "shot/wall.png")
+    folder = write_capture(tmp_path / "capture", ColmapModel(given.cameras, [*given.images, walled], given.points))
+    words = ["genrecon", "--path", folder, "--plan_only", "--align", "off", "--output_path"]
+    assert run(*words, tmp_path / "out", *SMALL) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "wall" in line]
+    assert len(said) == 1 and "photos taken from within or behind a wall: 1 (wall.png)" in said[0]
+    assert said[0].endswith(".")
+
+
+def test_ten_thousand_views_are_planned():
+    """Only as many as were asked for are looked at; no picture is read for the plan."""
+    from pathlib import Path
+
+    from sightline.pipelines.genrecon import PlanOptions, plan_scene
+    from sightline.scene.captures import PointFilter
+    from sightline.scene.colmap import ColmapPoints
+    from sightline.scene.lens_distortion import Lens
+    from sightline.scene.scene_photos import BLENDER, Photo, ScenePhotos
+
+    lens, xyz = Lens.pinhole(48, 32, (30.0, 30.0), (24.0, 16.0)), room_points()
+    poses = [
+        np.linalg.inv(look([0.1, 0.1, 1.5], [np.cos(a), np.sin(a), 1.1])) @ BLENDER for a in np.arange(10_000) / 50
+    ]
+    photos = tuple(Photo(f"{i}.png", Path("not there"), pose, lens) for i, pose in enumerate(poses))
+    count = len(xyz)
+    points = ColmapPoints(xyz, np.zeros((count, 3), np.uint8), np.ones(count), np.full(count, 5))
+    plan = plan_scene(
+        ScenePhotos(photos, points), PlanOptions(min_points_per_chunk=20, points=PointFilter(clean=False))
+    )
+    used = [crop.photo for crop in plan.views.crops]
+    assert len(used) == 32 and used == sorted(used) and used[-1] > 9000
 
 
 def test_published_files_are_told_apart_and_missing_ones_named(tmp_path):
