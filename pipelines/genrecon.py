@@ -106,7 +106,7 @@ def plan_scene(scene: ScenePhotos, options: PlanOptions | None = None, layout: C
         if len(walled):
             names = ", ".join(scene.photos[i].name for i in walled[:3])
             notes.append(
-                f"photos taken from within or behind a wall: {len(walled)} ({names}); check their poses, or leave them out"
+                f"photos from within or behind a wall: {len(walled)} ({names}); check their poses, or leave them out"
             )
     elif len(points) >= LEAST_POINTS:
         box = room_box(points)

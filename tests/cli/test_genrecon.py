@@ -176,7 +176,7 @@ def test_a_camera_inside_a_wall_is_named(tmp_path, capsys):
     words = ["genrecon", "--path", folder, "--plan_only", "--align", "off", "--output_path"]
     assert run(*words, tmp_path / "out", *SMALL) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "wall" in line]
-    assert len(said) == 1 and "photos taken from within or behind a wall: 1 (wall.png)" in said[0]
+    assert len(said) == 1 and "photos from within or behind a wall: 1 (wall.png)" in said[0]
     assert said[0].endswith(".")
 
 
