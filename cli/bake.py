@@ -15,20 +15,20 @@ import argparse
 import time
 from pathlib import Path
 
-SUFFIXES = (".glb", ".obj", ".ply")
+SUFFIXES = (".glb", ".obj", ".ply", ".usdz")
 
 
 def add_parser(subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser(
         "bake",
-        help="any mesh, and voxels or a finer mesh -> textured .glb, .obj, .ply",
+        help="any mesh, and voxels or a finer mesh -> textured .glb, .obj, .ply, .usdz",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("mesh", metavar="MESH", help="the mesh: .glb, .obj, .ply, .stl or .off, Y up")
-    add("-o", "--output", required=True, metavar="FILE", help="file to write: .glb, .obj (with .mtl, .png) or .ply")
+    add("-o", "--output", required=True, metavar="FILE", help="to write: .glb, .obj (with .mtl, .png), .ply or .usdz")
     add("--voxels", metavar="FILE", help="PBR voxels (.npz with coord, base_color, metallic, roughness, alpha)")
     add("--voxel-frame", choices=("z_up", "y_up"), default="z_up", help="of the voxels (default: z_up, as published)")
     add("--resolution", type=int, metavar="N", help="of the voxels (default: as the file says, or a power of two)")
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from ..scene.gltf import encode_glb
     from ..scene.mesh_files import encode_mesh, encode_obj, part_vertex_colors
     from ..scene.mesh_read import read_mesh
+    from ..scene.usdz import encode_usdz
     from ..scene.voxel_files import read_voxels
     from .progress import Progress
 
@@ -98,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
             files = {output.name: encode_glb([part], image_format=args.textures, extras=extras)}
         elif output.suffix.lower() == ".ply":
             files = {output.name: encode_mesh(part.vertices, part.faces, part_vertex_colors(part), output)}
+        elif output.suffix.lower() == ".usdz":
+            files = {output.name: encode_usdz([part])}
         else:
             files = encode_obj(part, output.stem)
         for name, data in files.items():

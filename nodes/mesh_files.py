@@ -8,11 +8,12 @@ from ..scene.errors import InputError
 from ..scene.gltf import encode_glb
 from ..scene.mesh_files import encode_mesh, encode_obj, part_vertex_colors
 from ..scene.mesh_read import decode_mesh, read_mesh
+from ..scene.usdz import encode_usdz
 from . import host
 from .host import io, mesh_folder, textured_meshes
 from .texture_bake import CATEGORY
 
-ALSO = ("nothing", "obj", "ply")
+ALSO = ("nothing", "obj", "ply", "usdz")
 NONE = "none"
 
 
@@ -76,7 +77,7 @@ class GLBBake(io.ComfyNode):
             description="Write a mesh with all its textures as a valid GLB to the output folder: meters, Y up, front "
                         "to +Z, named material, opacity as OPAQUE, MASK or BLEND, with generator and licence. Nothing "
                         "is overwritten: files are numbered.",
-            search_aliases=["export glb", "save glb", "save mesh", "export obj", "write gltf"],
+            search_aliases=["export glb", "save glb", "save mesh", "export obj", "export usdz", "write gltf"],
             is_output_node=True,
             inputs=[
                 io.Mesh.Input("mesh", tooltip="The mesh to write; of a batch, one file each."),
@@ -99,7 +100,7 @@ class GLBBake(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "also", options=list(ALSO), default="nothing",
-                    tooltip="A second file beside the GLB: obj with base color, or ply with vertex colors.",
+                    tooltip="A second file beside the GLB: obj with base color, ply with vertex colors, usdz for AR.",
                 ),
                 io.String.Input(
                     "license", default="", advanced=True,
@@ -134,6 +135,8 @@ class GLBBake(io.ComfyNode):
                 colors = part_vertex_colors(part)
                 data = encode_mesh(part.vertices, part.faces, colors, "mesh.ply")
                 host.save(path.parent, path.with_suffix(".ply").name, data)
+            elif also == "usdz":
+                host.save(path.parent, path.with_suffix(".usdz").name, encode_usdz([part]))
             elif also == "obj":
                 for name, data in encode_obj(part, path.stem).items():
                     host.save(path.parent, name, data)

@@ -38,11 +38,11 @@ def test_vertex_colors_become_a_texture(ball, tmp_path, capsys):
     check_glb(data)
 
 
-@pytest.mark.parametrize("suffix", [".obj", ".ply"])
+@pytest.mark.parametrize("suffix", [".obj", ".ply", ".usdz"])
 def test_other_formats(ball, tmp_path, suffix):
     out = tmp_path / f"out{suffix}"
     assert main(["bake", str(ball), "-o", str(out), "--size", "64", "--unwrap", "box", "--no-normal-map"]) == 0
-    names = {".obj": {"out.obj", "out.mtl", "out.png"}, ".ply": {"out.ply"}}[suffix]
+    names = {".obj": {"out.obj", "out.mtl", "out.png"}}.get(suffix, {"out" + suffix})
     assert {p.name for p in tmp_path.glob("out*")} == names
 
 
