@@ -92,6 +92,16 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.image is None) == (args.manifest is None):
         raise InputError("Give one picture, or --manifest with many.")
+    if args.manifest:
+        alone = [
+            name for name in ("mask", "priors", "prior_masks", "occluder", "mesh", "voxels") if getattr(args, name)
+        ]
+        if alone:
+            raise InputError(
+                f"--{alone[0].replace('_', '-')} is of one picture; a manifest names its own: leave it out."
+            )
+    elif args.clip or args.lpips or args.fid or args.point_e:
+        raise InputError("--clip, --lpips, --fid and --point-e score the objects of a manifest; give --manifest.")
     backbone = args.backbone or ("pixal3d" if args.weights == "tiny" else "trellis")
     if backbone == "pixal3d" and args.weights != "tiny":
         raise InputError("With --backbone pixal3d --weights is `tiny`; for the published Pixal3D use ComfyUI's nodes.")

@@ -150,8 +150,10 @@ class Trellis1Loader(io.ComfyNode):
             places = " or ".join(map(str, host.folders(FOLDER)))
             raise InputError(f"There is no pipeline.json of TRELLIS in {places}; Download Weights fetches it.")
         given = None if image_encoder == BESIDE else host.weight_path(host.ENCODER_FOLDER, image_encoder)
+        slow_halves = host.render_device().type == "cpu"
         family = load_trellis1(
-            host.weight_path(FOLDER, models), formats=None, dinov2=given, search=host.folders(FOLDER)
+            host.weight_path(FOLDER, models), formats=None, dinov2=given, search=host.folders(FOLDER),
+            dtype="float32" if slow_halves else None,
         )  # fmt: skip
         host.tell(f"{models}: {len(family.networks)} networks")
         return io.NodeOutput(room.HostedTrellis1.of(family))

@@ -176,6 +176,8 @@ def test_a_manifest_goes_on_where_it_stopped(folder, tmp_path, capsys):
         (["--manifest", "list.jsonl", "--clip", "none"], "no config.json"),
         (["--manifest", "list.jsonl", "--point-e", "none"], "no pointnet.pt"),
         (["--manifest", "list.jsonl", "--views", "0"], "--views"),
+        (["--manifest", "list.jsonl", "--occluder", "clear.png"], "--occluder is of one picture"),
+        (["IMAGE", "--priors", "prior.png", "--lpips"], "give --manifest"),
         (["IMAGE", "--priors", "prior.png", "--backbone", "pixal3d"], "`tiny`"),
     ],
 )
