@@ -230,3 +230,17 @@ def test_unknown_points_are_no_obstacle(family):
     assert bool(torch.isfinite(picture.structure.scale).all())
     structure = sample_structure(family, picture, sampler=SamplerSettings(2))
     assert bool(torch.isfinite(structure.pose.translation).all())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_half_precision_it_is_about_the_same(tmp_path_factory, family, picture, priors, run, dtype):
+    half = load_sam3d(write_family(tmp_path_factory.mktemp(dtype)), formats=("gaussian_4", "mesh"), dtype=dtype)
+    assert half.get("slat_generator").torso_dtype == half.get("ss_generator").torso_dtype == getattr(torch, dtype)
+    structure = sample_structure(half, picture, priors)
+    assert torch.allclose(structure.pose.rotation, run[0].pose.rotation, atol=0.1)
+    latents = sample_latents(half, picture, run[0], priors)
+    assert latents.feats.dtype == torch.float32
+    off = (latents.feats - run[1].feats).norm() / run[1].feats.norm()
+    assert float(off) < (0.1 if dtype == "bfloat16" else 0.02)
+    assert len(decode(half, latents, "gaussian_4").check_finite()) == 4 * len(latents)
+    assert len(decode(half, latents, "mesh").faces) > 20
