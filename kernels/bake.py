@@ -173,13 +173,15 @@ def vertex_normals(vertices: Tensor, faces: Tensor, facing: Tensor | None = None
     return torch.from_numpy(smooth.take(lowest, axis=0).astype(np.float32)).to(vertices.device)
 
 
-def seen_from(texels: Texels, face: Tensor, normals: Tensor, faces: Tensor, count: int) -> Tensor:
-    """Directions [count, 3] in which the vertices of another surface look: the sum of the normals [T, 3] of the texels
-    whose closest faces [T] they belong to. Zero where there are none."""
-    out = torch.zeros(count, 3, device=normals.device)
-    for rows in torch.arange(len(texels), device=normals.device).split(CHUNK):
+def seen_from(hits: Texels, normals: Tensor, vertices: Tensor, faces: Tensor) -> Tensor:
+    """Directions [V, 3] in which the vertices of another surface look: the sum of the normals [T, 3] of the texels that
+    show its faces. Zero where there are none."""
+    out = torch.zeros(len(vertices), 3, device=normals.device)
+    for start in range(0, len(hits), CHUNK):
+        rows = slice(start, start + CHUNK)
+        corners = pick(faces, hits.face[rows]).long()
         for i in range(3):
-            out.index_add_(0, faces[face[rows], i].long(), normals[rows].float())
+            out.index_add_(0, corners[:, i], normals[rows].float())
     return out
 
 

@@ -157,8 +157,7 @@ def bake_part(
         return lambda: tell(at, 1000)
 
     def closest(surface: tuple[Tensor, Tensor], start: int, end: int):
-        index = patiently(lambda: ClosestPoint(*surface, beat(start)), beat(start))
-        return index(points, callback=share(start, end))
+        return ClosestPoint(*surface, beat(start))(points, callback=share(start, end))
 
     texels = find_texels(part.uv, part.faces, size, progress=share(0, 100))
     later_nearest = Later(texels.nearest)  # one core can do it while the other begins
@@ -188,9 +187,11 @@ def bake_part(
         points = found.points
         if normal_map:
             # the reference may be wound at random, as raw decoder meshes are: the mesh says what is outside
-            facing = seen_from(texels, found.face, own_normals, reference[1], len(reference[0]))
+            hits = Texels(texels.index, found.face, found.barycentric, size)
+            facing = patiently(lambda: seen_from(hits, own_normals, *reference), beat(640))
             smooth = patiently(lambda: vertex_normals(*reference, facing), beat(640))
-            wanted = Texels(texels.index, found.face, found.barycentric, size).interpolate(smooth, reference[1])
+            wanted = hits.interpolate(smooth, reference[1])
+            del hits
     del found
     if values is None:
         values, distance = sample_attributes(colors.sparse(points.device), colors.resolution, points, share(650, 800))
@@ -214,10 +215,13 @@ def bake_part(
     mode, cutoff = alpha_mode(values[:, 5])
     mode = mode if alpha == "auto" else alpha
     image = texture_image(texels, values, nearest)
+    tell(955, 1000)
     normal_texture = tangents = None
     if wanted is not None:
         tangents = later_tangents.result(beat(960))
-        local = encode_normals(wanted, mixed_normals, texels.interpolate(tangents, part.faces))
+        mixed_tangents = texels.interpolate(tangents, part.faces)
+        local = patiently(lambda: encode_normals(wanted, mixed_normals, mixed_tangents), beat(970))
+        tell(990, 1000)
         normal_texture = texture_image(texels, local, nearest)
     tell(1000, 1000)
     material = replace(
