@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from ..pipelines.layout_render import layout_warnings, render_layout
-    from ..scene.document.convert import read_colmap_scene, read_scene_file, write_scene_bytes
+    from ..scene.document.convert import alignment_options, read_colmap_scene, read_scene_file, write_scene_bytes
     from ..scene.document.examples import EXAMPLES, load_example
     from ..scene.document.words import prompt_parts, run_problems
     from ..scene.errors import InputError
@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     if args.scene in EXAMPLES:
         document, notes = load_example(args.scene), []
     elif Path(args.scene).is_dir():
-        document, notes = read_colmap_scene(args.scene, alignment(args))
+        document, notes = read_colmap_scene(
+            args.scene, None if args.no_align else alignment_options(args.up or "", args.scale, args.camera_height)
+        )
     else:
         document, notes = read_scene_file(args.scene)
     for note in notes:
@@ -108,25 +110,6 @@ def run(args: argparse.Namespace) -> int:
     for name in files:
         print(getattr(args, name))
     return 0
-
-
-def alignment(args: argparse.Namespace) -> dict | None:
-    """How the world of a COLMAP model is turned and measured; None leaves it. Raises InputError."""
-    from ..scene.errors import InputError
-
-    if args.no_align:
-        return None
-    options: dict = {"scale": args.scale, "camera_height": args.camera_height}
-    if args.up:
-        try:
-            options["up"] = tuple(float(part) for part in args.up.split(","))
-        except ValueError:
-            options["up"] = ()
-        if len(options["up"]) != 3 or not any(options["up"]):
-            raise InputError(f"--up is {args.up!r}; give a direction as three numbers with commas, for example 0,-1,0.")
-    if args.scale is not None and not 0 < args.scale < 1e9:
-        raise InputError(f"--scale is {args.scale:g}; give meters per unit of the model, above 0.")
-    return options
 
 
 def _write(files: dict, made) -> None:

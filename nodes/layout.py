@@ -8,7 +8,7 @@ from ..pipelines.layout_blender import has_blender
 from ..pipelines.layout_render import LONGEST, render_layout
 from ..scene.document import check_runnable, document_to_text
 from ..scene.document.camera_formats import camera_to_load3d
-from ..scene.document.convert import WRITABLE, read_scene_file, write_scene_bytes
+from ..scene.document.convert import WRITABLE, alignment_options, read_colmap_scene, read_scene_file, write_scene_bytes
 from ..scene.document.examples import load_example
 from . import host
 from .host import io, layout_types, scene_files
@@ -28,13 +28,23 @@ class LoadScene(io.ComfyNode):
             display_name="Load Scene",
             category=CATEGORY,
             description="Read a scene of boxes and words: our .json, SeeThrough3D's .pkl (nothing in it is run), boxes "
-                        "around the meshes of a .glb, a .csv table, or one of the bundled examples.",
-            search_aliases=["import scene", "load layout", "open layout", "seethrough3d pkl", "scene json"],
+                        "around the meshes of a .glb, a .csv table, the cameras of a COLMAP model, or one of the "
+                        "bundled examples.",
+            search_aliases=["import scene", "load layout", "open layout", "seethrough3d pkl", "scene json", "colmap"],
             inputs=[
                 io.Combo.Input(
                     "file", options=scene_files.scene_names(), default=DEFAULT,
-                    tooltip="A bundled example, or a .json, .pkl, .glb, .gltf or .csv file in the input folder or in "
-                            "its folder scenes.",
+                    tooltip="A bundled example, or a .json, .pkl, .glb, .gltf or .csv file or the folder of a COLMAP "
+                            "model in the input folder or in its folder scenes.",
+                ),
+                io.String.Input(
+                    "up", default="", optional=True, advanced=True,
+                    tooltip="What is up in a COLMAP model, as 0,-1,0; empty: found from its points and cameras.",
+                ),
+                io.Float.Input(
+                    "scale", default=0.0, min=0.0, max=1e6, step=0.001, optional=True, advanced=True,
+                    tooltip="Meters per unit of a COLMAP model; 0: so that its photos were taken 1.5 meters above the "
+                            "floor.",
                 ),
             ],
             outputs=[
@@ -45,8 +55,10 @@ class LoadScene(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None):
-        known = file is None or file.startswith(scene_files.EXAMPLE)
-        return host.answer(lambda: known or scene_files.scene_path(file))
+        if file is None or file.startswith(scene_files.EXAMPLE):
+            return True
+        find = scene_files.model_path if file.startswith(scene_files.COLMAP) else scene_files.scene_path
+        return host.answer(lambda: find(file))
 
     @classmethod
     def fingerprint_inputs(cls, file=None, **others):
@@ -54,14 +66,17 @@ class LoadScene(io.ComfyNode):
 
     @classmethod
     @host.one_sentence
-    def execute(cls, file) -> io.NodeOutput:
+    def execute(cls, file, up="", scale=0.0) -> io.NodeOutput:
         notes: list[str] = []
-        if file.startswith(scene_files.EXAMPLE):
+        if file.startswith(scene_files.COLMAP):
+            document, notes = read_colmap_scene(scene_files.model_path(file), alignment_options(up, scale or None))
+        elif file.startswith(scene_files.EXAMPLE):
             document = load_example(file.removeprefix(scene_files.EXAMPLE))
         else:
             document, notes = read_scene_file(scene_files.scene_path(file))
         text = document_to_text(document)
-        words = [f"{len(document.objects)} objects: {', '.join(o.label for o in document.objects)}", *notes]
+        found = f"{len(document.objects)} objects: {', '.join(o.label for o in document.objects)}"
+        words = [found if document.objects else f"{len(document.cameras)} cameras", *notes]
         return io.NodeOutput(document, text, ui=host.show_text("\n".join(words)))
 
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from ..colmap import has_colmap
+from ..errors import InputError
 from ..files import read_bytes
 from .camera_formats import camera_from_load3d, cameras_from_colmap, cameras_from_transforms, cameras_to_transforms
 from .gltf import read_glb, write_glb
@@ -27,16 +28,37 @@ def read_scene_file(path: str | Path) -> tuple[Document, list[str]]:
     return read_scene_bytes(Path(path).name, read_bytes(path, MAX_BYTES, f"a scene ({', '.join(READABLE)})"))
 
 
+def colmap_place(folder: str | Path) -> Path | None:
+    """Where in a folder a COLMAP model lies: there, in `sparse/0` or in `sparse`; None where there is none."""
+    folder = Path(folder)
+    return next(filter(has_colmap, (folder, folder / "sparse" / "0", folder / "sparse")), None)
+
+
 def read_colmap_scene(folder: str | Path, align: dict | None = None) -> tuple[Document, list[str]]:
     """A document with the cameras of a COLMAP folder, and remarks; options and errors as `cameras_from_colmap`.
 
     folder: that of the model, or of the capture with the model in `sparse/0` or `sparse`.
     """
-    folder = Path(folder)
-    places = (folder, folder / "sparse" / "0", folder / "sparse")
-    cameras, done = cameras_from_colmap(next(filter(has_colmap, places), folder), align)
+    cameras, done = cameras_from_colmap(colmap_place(folder) or folder, align)
     note = done or "The world is as COLMAP left it: its up and its scale are arbitrary."
     return new_document(cameras=tuple(cameras), active_camera=cameras[0].id), [note]
+
+
+def alignment_options(up: str = "", scale: float | None = None, camera_height: float | None = None) -> dict:
+    """Options of `read_colmap_scene` from what a user wrote; empty or None: found. Raises InputError."""
+    options: dict = {"scale": scale}
+    if camera_height is not None:
+        options["camera_height"] = camera_height
+    if up.strip():
+        try:
+            options["up"] = tuple(float(part) for part in up.split(","))
+        except ValueError:
+            options["up"] = ()
+        if len(options["up"]) != 3 or not any(options["up"]) or not all(abs(part) < 1e9 for part in options["up"]):
+            raise InputError(f"`up` is {up!r}; give a direction as three numbers with commas, for example 0,-1,0.")
+    if scale is not None and not 0 < scale < 1e9:
+        raise InputError(f"`scale` is {scale:g}; give meters per unit of the model, above 0.")
+    return options
 
 
 def read_scene_bytes(name: str, data: bytes) -> tuple[Document, list[str]]:

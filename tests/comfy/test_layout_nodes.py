@@ -1,8 +1,14 @@
 """Scenes on the real server: a shipped one drawn and saved, through nodes alone."""
 
+import json
+
 import numpy as np
+import pytest
 import trimesh
 from PIL import Image
+from scene_captures import model, write_capture
+
+from sightline.cli import headless
 
 
 def test_a_scene_is_drawn_and_saved(server):
@@ -26,3 +32,21 @@ def test_a_scene_is_drawn_and_saved(server):
     assert len(masks) > 1 and all(0 < mask.mean() < 255 for mask in masks)
     (saved,) = (server.base / "output" / "layout").glob("*.glb")
     assert len(trimesh.load(saved, force="scene").graph.nodes_geometry) >= len(masks)  # boxes share one mesh
+
+
+@pytest.mark.parametrize("given", [{}, {"up": "0,0,1", "scale": 2.0}])
+def test_a_colmap_model_becomes_a_scene_of_cameras(server, given):
+    name = "layout_room" + ("_given" if given else "")
+    write_capture(server.base / "input" / name, model(views=3))
+    inputs = {"file": f"COLMAP: {name}", **given}
+    workflow = {"1": {"class_type": "SightlineLoadScene", "inputs": inputs},
+                "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}}}  # fmt: skip
+    options = server.object_info("SightlineLoadScene")["SightlineLoadScene"]["input"]["required"]["file"]
+    assert inputs["file"] in str(options) and "sparse" not in str(options)
+    run = server.run(workflow)
+    scene = json.loads(run.outputs["2"]["text"][0])
+    height = 3.0 if given else 1.5
+    assert [round(camera["free"]["position"][2], 1) for camera in scene["cameras"]] == [height] * 3
+    assert "3 cameras" in run.outputs["1"]["text"][0]
+    with pytest.raises(headless.HeadlessError, match="three numbers"):
+        server.run({**workflow, "1": {**workflow["1"], "inputs": {**inputs, "up": "sideways"}}})
