@@ -7,6 +7,7 @@ mesh.ply, scene_voxels.safetensors, scene.glb, the plan of the chunks, and `stag
 on when the same command is given again. Option names are those of the released reconstruct_scene.py.
 
   python -m sightline genrecon --path my_room --output_path out --plan_only
+  python -m sightline genrecon --path my_room --output_path out --weights tiny      (drawn rooms only)
   python -m sightline genrecon --path my_room --output_path out --weights models/genrecon
   torchrun --nproc_per_node 4 -m sightline genrecon --path my_room --output_path out --weights models/genrecon
 """
@@ -71,7 +72,7 @@ def add_parser(subparsers) -> None:
     add("--proj_batch_voxels", type=int, default=8192, metavar="N", help="voxels projected at a time")
     own = parser.add_argument_group("beyond the released options")
     add = own.add_argument
-    add("--weights", metavar="DIR", help="folder with the three flows, adapters, or a genrecon.json")
+    add("--weights", metavar="DIR", help="folder with the three flows, adapters, or a genrecon.json; or tiny: embedded")
     add("--search", action="append", default=[], metavar="DIR", help="further folder with weights (TRELLIS.2, DINOv3)")
     add("--dinov3", metavar="PATH", help="DINOv3: folder or .safetensors")
     add("--pictures", metavar="DIR", help="folder of the pictures in PATH (default: found)")
@@ -301,7 +302,7 @@ def write_plan(args: argparse.Namespace, plan, target: Path) -> None:
 def load(args: argparse.Namespace, device):
     """The family of the options."""
     from ..models.download import default_folder
-    from ..models.genrecon.family import load_scene_family
+    from ..models.genrecon.family import embedded_scene_family, load_scene_family
     from ..scene.errors import InputError
 
     given = {"structure": args.ss_ckpt, "shape": args.shape_ckpt, "texture": args.tex_ckpt}
@@ -309,6 +310,8 @@ def load(args: argparse.Namespace, device):
     if files and len(files) < 3:
         missing = ", ".join(f"--{s}_ckpt" for s, k in zip(("ss", "shape", "tex"), given) if k not in files)
         raise InputError(f"{missing} is missing; give all three flows, or --weights.")
+    if args.weights == "tiny" and not files:
+        return embedded_scene_family(device=device, low_vram=args.low_vram)
     root = default_folder()
     place = Path(args.weights) if args.weights else root / "genrecon"
     return load_scene_family(

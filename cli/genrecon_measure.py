@@ -87,3 +87,40 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             values = np.array([row[name] for row in rows])
             out[name] = [round(float(values.mean()), 4), round(float(values.std() / max(1, len(values)) ** 0.5), 4)]
     return out
+
+
+def room_row(family, seed: int, side: int = 240):
+    """A strip [H, W, 3] uint8: four photos of a test room, then truth and result from two sides, ceilings off."""
+    import numpy as np
+
+    from ..training.genrecon.data import AIM
+    from ..training.genrecon.truth import doll_house, true_surface
+    from ..training.procedural_room import make_plain_room, room_capture
+
+    room = make_plain_room(seed)
+    capture = room_capture(room, 16, (side // 2, side // 2), 100, aim=AIM)
+    pictures = (capture.pictures[::4].permute(0, 2, 3, 1) * 255).byte().numpy()
+    photos = np.concatenate([np.concatenate(list(pictures[:2]), 1), np.concatenate(list(pictures[2:]), 1)], 0)
+    scene = reconstruct_room(family, room)
+    made = scene.vertices, scene.faces, scene.sample(scene.vertices)[:, :3].clamp(0, 1)
+    true = true_surface(room)
+    size = side * 4 // 3, side
+    views = [doll_house(*mesh, room.size, azimuth, size) for azimuth in (35, 215) for mesh in (true, made)]
+    return np.concatenate([photos, *views], 1)
+
+
+def draw_rooms(path: str, weights: str | None, count: int, bar: Callable[[int, int], None]) -> Path:
+    """Write rooms.jpg: the first `count` test rooms, none left out."""
+    import numpy as np
+    from PIL import Image
+
+    from ..training.genrecon.data import SPLITS
+
+    family, rows = load_weights(weights), []
+    for i in range(count):
+        rows.append(room_row(family, SPLITS["test"] + i))
+        bar(i + 1, count)
+    target = Path(path) / "rooms.jpg"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows, 0)).save(target, quality=80, optimize=True)
+    return target

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if args.system == "seethrough3d":
         return seethrough3d.run(args, load_flux)
     if args.system == "genrecon":
-        from .genrecon_measure import measure_rooms
+        from .genrecon_measure import draw_rooms, measure_rooms
 
-        return genrecon.run(args, measure_rooms)
+        return genrecon.run(args, measure_rooms, draw_rooms)
     return {"sparsegen": sparsegen, "cascade": cascade, "trellis2": trellis2}[args.system].run(args)

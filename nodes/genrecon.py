@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..kernels.mesh.remesh import LARGEST
-from ..models.genrecon.family import SceneFamily, load_scene_family
+from ..models.genrecon.family import SceneFamily, embedded_scene_family, load_scene_family
 from ..models.genrecon.joint_condition import SceneViews
 from ..models.genrecon.scene_files import world_scene
 from ..models.genrecon.scene_sampling import SAMPLERS
@@ -23,7 +23,7 @@ from . import host
 from .host import io, scenes, textured_meshes
 from .scene_views import CATEGORY
 
-NONE = "none found"
+EMBEDDED = "genrecon-tiny (embedded)"
 
 
 class HostedScene(SceneFamily):
@@ -56,7 +56,7 @@ class GenReconLoader(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        families = scenes.genrecon_families() or [NONE]
+        families = [EMBEDDED, *scenes.genrecon_families()]
         return io.Schema(
             node_id="SightlineGenReconLoader",
             display_name="Load GenRecon Models",
@@ -67,9 +67,10 @@ class GenReconLoader(io.ComfyNode):
             search_aliases=["genrecon loader", "scene reconstruction model", "room model"],
             inputs=[
                 io.Combo.Input(
-                    "models", options=families, default=families[0],
-                    tooltip=f"In models/{scenes.GENRECON_FOLDER}: the published sparse_structure.pt, shape_slat.pt and "
-                            "texture_slat.pt (MIT), or a folder with a genrecon.json.",
+                    "models", options=families, default=EMBEDDED,
+                    tooltip=f"{EMBEDDED}: small weights of this pack (Apache-2.0) that know plain drawn rooms. Others "
+                            f"lie in models/{scenes.GENRECON_FOLDER}: the published sparse_structure.pt, shape_slat.pt "
+                            "and texture_slat.pt (MIT), or a folder with a genrecon.json.",
                 ),
             ],
             outputs=[
@@ -81,14 +82,16 @@ class GenReconLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, models):
-        place = scenes.genrecon_path(models)
-        return host.file_state(place)
+        return models if models == EMBEDDED else host.file_state(scenes.genrecon_path(models))
 
     @classmethod
     @host.one_sentence
     def execute(cls, models) -> io.NodeOutput:
         search = [*host.folders(scenes.GENRECON_FOLDER), *host.folders(host.TRELLIS2_FOLDER)]
-        plain = load_scene_family(scenes.genrecon_path(models), search=search, device=host.render_device())
+        if models == EMBEDDED:
+            plain = embedded_scene_family(device=host.render_device())
+        else:
+            plain = load_scene_family(scenes.genrecon_path(models), search=search, device=host.render_device())
         family = HostedScene(plain.config, plain.models, plain.image_encoder, device=host.render_device())
         family.identity = plain.identity
         host.tell(f"{models}: {len(family.models)} networks")

@@ -13,10 +13,11 @@ EMBEDDED = ("tiny", "embedded")  # the first is the command's default
 HELD_OUT = 40  # rooms drawn for validation
 
 
-def run(args: argparse.Namespace, measure=None) -> int:
+def run(args: argparse.Namespace, measure=None, draw=None) -> int:
     """Draw or cut rooms, train, measure or export; returns the exit code.
 
-    measure(weights, rooms, bar): yields the rows of --evaluate. Raises InputError for unusable options.
+    measure(weights, rooms, bar): yields the rows of --evaluate; draw(folder, weights, rooms, bar): --pictures. Raises
+    InputError for unusable options.
     """
     if args.threads is not None:
         import torch
@@ -29,6 +30,10 @@ def run(args: argparse.Namespace, measure=None) -> int:
         return 0
     if args.objects is not None and args.objects < 1:
         raise InputError(f"--objects is {args.objects}; it must be at least 1.")
+    if args.pictures:
+        with _bar(args, "drawing") as bar:
+            print(draw(args.pictures, args.weights, args.objects or 4, bar))
+        return 0
     if args.evaluate:
         return _evaluate(args, measure)
     if not args.data:

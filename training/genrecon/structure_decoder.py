@@ -20,6 +20,7 @@ from .flow_stages import Scales, batch_condition, make_batch
 from .volumes import CELLS
 
 DECODER = StructureVaeConfig(latent_channels=2, num_res_blocks=1, num_res_blocks_middle=1, channels=(32,))
+TUNING = (3.0, 0.2)  # weights of the second stage, which the flow's errors would else fill with holes
 BIAS = 1.0  # logits are lowered by it in the loss, since a voxel is kept from -1 on
 
 
@@ -32,11 +33,17 @@ def occupied_block(room: RoomSample, chunk: int) -> tuple[Tensor, Tensor]:
     return occupied, near
 
 
-def decoder_terms(decoder: SparseStructureDecoder, latent: Tensor, occupied: Tensor, near: Tensor) -> dict[str, Tensor]:
-    """Loss for latents [B, 2, r, r, r]; a missing cell is a hole, one too many beside the surface costs little."""
+def decoder_terms(
+    decoder: SparseStructureDecoder, latent: Tensor, occupied: Tensor, near: Tensor,
+    weights: tuple[float, float] = (1.6, 0.5),
+) -> dict[str, Tensor]:  # fmt: skip
+    """Loss for latents [B, 2, r, r, r]; a missing cell is a hole, one too many beside the surface costs little.
+
+    weights: of an occupied cell and of a free one near the surface; all others count 1.
+    """
     with torch.autocast("cpu", torch.bfloat16):
         logits = decoder(latent)[:, 0].float() + BIAS
-    weight = torch.where(occupied, 1.6, torch.where(near, 0.5, 1.0))
+    weight = torch.where(occupied, weights[0], torch.where(near, weights[1], 1.0))
     error = F.binary_cross_entropy_with_logits(logits, occupied.float(), reduction="none")
     return {"occupancy": 5 * (error * weight).mean()}
 
@@ -93,7 +100,7 @@ def tuning_loss(rooms: Rooms, tokens: Tensor, flow, scales: Scales, batch: int):
         steps = 1 + step % 3
         seen = [rooms[i] for i in picked], [tokens[i] for i in picked]
         latent, target = sampled_chunks(flow, *seen, chosen, scales, steps, step), torch.stack(targets)
-        return decoder_terms(decoder, latent, target[:, 0], target[:, 1])
+        return decoder_terms(decoder, latent, target[:, 0], target[:, 1], TUNING)
 
     return loss
 
