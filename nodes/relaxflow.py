@@ -312,6 +312,11 @@ class DualBranchGuiderNode(io.ComfyNode):
                     "latent", optional=True,
                     tooltip="The latent that will be sampled in the latent stage: it names the voxels of the mask.",
                 ),
+                io.Boolean.Input(
+                    "hold_seen", default=False, optional=True, advanced=True,
+                    tooltip="Beyond the paper: what `visibility` shows ends where the picture alone ends, whatever the "
+                            "hidden part becomes; the picture's own run is sampled first. Off, it is only guided.",
+                ),
             ],
             outputs=[
                 io.Guider.Output(id="guider", display_name="guider", tooltip="For Sampler Custom Advanced."),
@@ -322,13 +327,17 @@ class DualBranchGuiderNode(io.ComfyNode):
     @host.one_sentence
     def execute(
         cls, model, positive, negative, prior, cfg, preset, stage, schedule, alpha, cutoff, blend, prior_weight, sigma,
-        attention, visibility=None, latent=None,
+        attention, visibility=None, latent=None, hold_seen=False,
     ) -> io.NodeOutput:  # fmt: skip
         settings = stage_settings(
             preset, stage, schedule, alpha, cutoff, blend, prior_weight, sigma, attention, visibility is not None
         )
+        if hold_seen and visibility is None:
+            raise InputError("`hold_seen` needs `visibility`: connect Visibility Mask, which says what is seen.")
         visible = None if visibility is None else host.mask_for(visibility, latent)
-        return io.NodeOutput(host.dual_branch_guider(model, positive, negative, prior, cfg, settings, visible))
+        return io.NodeOutput(
+            host.dual_branch_guider(model, positive, negative, prior, cfg, settings, visible, hold_seen)
+        )  # fmt: skip
 
 
 def stage_settings(name, stage, schedule, alpha, cutoff, blend, weight, sigma, attention, masked) -> StageSettings:

@@ -177,9 +177,11 @@ def blur_attention(model: Any, blur: LogitBlur, branch: str = "all", true_axes: 
     return clone
 
 
-def dual_branch_guider(model, positive, negative, prior, cfg, settings: StageSettings, visible=None) -> Any:
-    """The GUIDER of two conditions."""
-    guider = DualBranchGuider(model, settings, visible)
+def dual_branch_guider(
+    model, positive, negative, prior, cfg, settings: StageSettings, visible=None, hold: bool = False
+) -> Any:
+    """The GUIDER of two conditions; hold: see `DualBranchGuider`."""
+    guider = DualBranchGuider(model, settings, visible, hold)
     guider.set_conds(positive, negative, prior)
     guider.set_cfg(cfg)
     return guider
@@ -219,12 +221,17 @@ def mask_for(visibility: Tensor, latent: dict | None) -> Tensor:
 class DualBranchGuider(comfy.samplers.CFGGuider):
     """Observation and prior guided separately, their velocities mixed; with alpha 0, core's CFG itself.
 
-    The unconditional evaluation is shared by both branches unless self-attention is blurred.
+    The unconditional evaluation is shared by both branches unless self-attention is blurred. hold: the observation
+    alone is sampled first, and what is visible gets its clean estimates, evaluation by evaluation, so that it goes the
+    same way and ends where the observation ends (with any sampler that treats every value by itself).
     """
 
-    def __init__(self, model: Any, settings: StageSettings, visible: Tensor | None = None):
+    def __init__(self, model: Any, settings: StageSettings, visible: Tensor | None = None, hold: bool = False):
         super().__init__(model)
         self.settings, self.visible = settings, visible
+        self.hold = hold and visible is not None and settings.masked
+        self.kept: list[Tensor] | None = None
+        self.replayed: int | None = None
         self.blur = settings.blur() if settings.prior_weight > 0 else None
         self.evaluations = 0
         if self.blur is not None:
@@ -234,10 +241,35 @@ class DualBranchGuider(comfy.samplers.CFGGuider):
         conds = {"positive": positive, "negative": negative}
         self.inner_set_conds(conds | ({} if prior is None else {"prior": prior}))
 
+    def sample(self, *args, **kwargs):
+        """Core's entry: one run, or with `hold` that of the observation and then the blend."""
+        if not self.hold:
+            return super().sample(*args, **kwargs)
+        self.kept, self.replayed = [], None
+        try:
+            super().sample(*args, **kwargs)
+            self.replayed = 0
+            return super().sample(*args, **kwargs)
+        finally:
+            self.kept = self.replayed = None
+
     def predict_noise(self, x, timestep, model_options=None, seed=None):
         """Core's entry: the clean estimate at this noise level."""
         stop_if_interrupted()
-        options = model_options or {}
+        if self.kept is not None and self.replayed is None:
+            self.evaluations += 1 if self.cfg == 1 else 2
+            out = super().predict_noise(x, timestep, model_options or {}, seed)
+            self.kept.append(out)
+            return out
+        out = self._blended(x, timestep, model_options or {}, seed)
+        if self.replayed is not None and self.replayed < len(self.kept):
+            seen = lay_out(self.visible.to(x), x.shape).clamp(0, 1).movedim(-1, 1)
+            out = seen * self.kept[self.replayed] + (1 - seen) * out
+            self.replayed += 1
+        return out
+
+    def _blended(self, x, timestep, model_options, seed):
+        options = model_options
         sigma = float(timestep.flatten()[0])
         sigmas = options.get("transformer_options", {}).get("sample_sigmas", timestep)
         mix = self.settings.mix(max(len(sigmas) - 1, 1))

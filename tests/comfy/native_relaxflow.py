@@ -247,6 +247,14 @@ class Findings:
         mask[:, :4] = 0
         half = self.guided(self.guider(visibility=mask, latent=small), small)
         found["half visible"] = float((half - cfg).abs().max() / cfg.abs().max())
+        held = self.guided(self.guider(visibility=mask, latent=small, hold_seen=True), small)
+        rows = small["coords"][:, 2] >= 4
+        away = (held - cfg).abs()[0, :, :, 0] / cfg.abs().max()
+        found["held"] = [float(away[:, rows].max()), float(away[:, ~rows].max())]
+        again = self.guider(visibility=mask, latent=small, hold_seen=True)
+        found["held twice"] = bool(
+            torch.equal(self.guided(again, small), held) and torch.equal(self.guided(again, small), held)
+        )
         found["moved"] = float((self.guided(self.guider(), small) - cfg).abs().max() / cfg.abs().max())
         counts = {}
         for name, inputs in (
@@ -364,6 +372,7 @@ class Findings:
             "settings": lambda: self.nodes["SightlineRelaxSettings"].execute(
                 "custom", "cosine", 1.0, 0.2, "linear", "cross", 1.0, -1.0, 1.0, 51.0, "concat"
             ),
+            "hold without a mask": lambda: self.guider(hold_seen=True),
             "sigma negative": lambda: self.blur(sigma_queries=-1.0),
             "sigma 51": lambda: self.blur(sigma_keys=51.0),
             "unreachable": deaf,

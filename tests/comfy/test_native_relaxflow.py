@@ -33,6 +33,11 @@ def test_a_prior_that_is_the_observation_and_a_mask_over_all_change_nothing(foun
     assert found["guiders"]["half visible"] > 1e-3 and found["guiders"]["moved"] > 1e-3
 
 
+def test_what_is_held_ends_where_the_picture_alone_ends(found):
+    seen, hidden = found["guiders"]["held"]
+    assert seen < 1e-6 and hidden > 1e-3 and found["guiders"]["held twice"]
+
+
 def test_nothing_is_evaluated_in_vain(found):
     """25 guided steps; the prior counts in 6 (paper) or 11 (0.4) of them, in the first alone."""
     assert found["guiders"]["evaluations"] == {
@@ -84,6 +89,7 @@ SAID = {
     "subject": "1 vase, 2 wall",
     "scene and depth": "a camera and depths of its own",
     "settings": "from 0 (no blur) to 50",
+    "hold without a mask": "connect Visibility Mask",
     "sigma negative": "from 0 (no blur) to 50",
     "sigma 51": "from 0 (no blur) to 50",
     "unreachable": "could not be blurred",
