@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..kernels.logit_blur import LogitBlur
 from ..models.relaxflow.priors import check_priors, pool_priors
@@ -170,9 +170,11 @@ def sample_structure(
         shapes = flow.latent_shapes()
         own, shared = ({n: torch.randn(shape, generator=generator) for n, shape in shapes.items()} for _ in range(2))
         total, before = sampler.steps * (1 + tested), 0
+        kept = family.keeps(cached_bytes(flow, obs, prior, streams=2))
 
         def run(noise, which):
-            evaluate = structure_evaluator(flow, obs, prior, attention_options(blur, shared_uncond=True), told)
+            options_of = attention_options(blur, shared_uncond=True, cache=kept)
+            evaluate = structure_evaluator(flow, obs, prior, options_of, told)
             show = progress and (lambda done, steps, x, alpha: progress("structure", before + done, total))
             return sample(
                 evaluate, {name: value.to(family.device) for name, value in noise.items()}, times, guidance,
@@ -206,6 +208,13 @@ def _pooled(obs: Tensor, others: Sequence[Tensor], options: StageSettings) -> Te
     return pool_priors(
         others, options.pooling, temperature=options.temperature, agreement_boost=options.agreement_boost
     )  # fmt: skip
+
+
+def cached_bytes(flow: nn.Module, obs: Tensor, prior: Tensor, streams: int = 1) -> int:
+    """What the keys and values of both conditions take in all blocks, for every stream of tokens that attends them."""
+    tokens = obs.shape[1] + (0 if prior is obs else prior.shape[1])
+    width = 2 * flow.config.model_channels * flow.torso_dtype.itemsize
+    return flow.config.num_blocks * streams * tokens * width
 
 
 @torch.no_grad()
@@ -276,8 +285,9 @@ def sample_latents(
     with family.on_device("slat_generator") as flow:
         noise = torch.randn((len(structure.coords), flow.config.in_channels), generator=generator).to(family.device)
         voxels = SparseTensor(noise, structure.coords.to(family.device))
+        kept = family.keeps(cached_bytes(flow, obs, prior))
         feats = sample(
-            sparse_evaluator(flow, voxels, obs, prior, attention_options(blur, shared_uncond=shared)),
+            sparse_evaluator(flow, voxels, obs, prior, attention_options(blur, shared_uncond=shared, cache=kept)),
             noise, flow_times(sampler.steps, sampler.rescale_t), Guidance(sampler.strength, (low, high)),
             options.mix(sampler.steps, None if mask is None else mask.to(noise)[:, None]),
             branch=branch, shared_uncond=shared, counts=seen,

@@ -108,6 +108,25 @@ def test_a_prior_without_weight_is_no_prior(family, picture, priors, run):
     assert not torch.allclose(alone.feats, hidden.feats, atol=1e-3)
 
 
+def test_without_kept_keys_and_values_it_is_the_same(family, picture, priors, run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(type(family), "keeps", lambda self, needed: asked.append(needed))
+    structure = sample_structure(family, picture, priors)
+    assert torch.equal(structure.coords, run[0].coords)
+    assert torch.allclose(structure.pose.rotation, run[0].pose.rotation, atol=1e-5)
+    latents = sample_latents(family, picture, run[0], priors)
+    assert torch.allclose(latents.feats, run[1].feats, atol=1e-4)
+    tokens = [4 * 5 + 2 * 16, 4 * 9]  # CLS and patches, windows of points; CLS, registers and patches
+    of_priors = [2 * 4 * 5, 2 * 4 * 9]
+    width = 2 * 48 * 4
+    assert asked == [2 * (tokens[0] + of_priors[0]) * width, (tokens[1] + of_priors[1]) * width]
+
+
+def test_low_vram_keeps_nothing(family):
+    assert family.keeps(1000) and not family.keeps(1 << 60)
+    assert not dataclasses.replace(family, low_vram=True).keeps(1000)
+
+
 def test_what_is_blurred(family, picture, priors):
     """As released: cross-attention of the structure alone; `self` reaches nothing."""
 
