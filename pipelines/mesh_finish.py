@@ -162,7 +162,7 @@ def finish_mesh(part: Part, options: FinishOptions | None = None, *, progress: P
             break
         closed = _fill(work, options.holes) if options.holes else 0
         say(closed, "{} faces added over holes")
-        if not closed and not turn:
+        if not closed:
             break
     step(5)
     if options.shells:  # after the holes, through which rays would leave
@@ -194,7 +194,12 @@ def _steps(progress: Progress | None) -> Callable[[float], None]:
 def _weld(work: _Work, part: float) -> int:
     size = float((work.vertices.max(0) - work.vertices.min(0)).max())
     into = clean.weld(work.vertices, work.faces, part * size, work.edges)
-    gone = int((into != np.arange(len(into))).sum())
+    gone = into != np.arange(len(into))
+    if gone.any():
+        seen = np.zeros(len(into), bool)
+        seen[work.faces.reshape(-1)] = True
+        gone &= seen
+    gone = int(gone.sum())
     if gone:
         work.set_faces(into[work.faces])
     if work.wedges is not None:  # corners with the same place and the same texture coordinates share their row
