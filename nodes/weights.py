@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ..models.download import get_all, size_text
+from ..models.genrecon.weights import GENRECON
 from ..models.seethrough3d.weights import RELEASE
 from ..models.trellis1.weights import ALL as TRELLIS1
 from ..pipelines import published
 from . import host
-from .host import io
+from .host import io, scenes
 
 SETS = {one.name: one for one in published.SETS}
-FOLDERS = {RELEASE.name: "loras"} | {one.name: host.TRELLIS1_FOLDER for one in TRELLIS1}  # others: models/trellis2
+FOLDERS = {RELEASE.name: "loras", GENRECON.name: scenes.GENRECON_FOLDER}  # others: models/trellis2
+FOLDERS |= {one.name: host.TRELLIS1_FOLDER for one in TRELLIS1}
 
 
 def about(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..models.genrecon.weights import ALL as GENRECON
 from ..models.sam3d.weights import SAM3D
 from ..models.seethrough3d.weights import FLUX_DEV, RELEASE
 from ..models.trellis1.weights import ALL as TRELLIS1
@@ -9,7 +10,7 @@ from ..models.trellis2.weights import ALL as TRELLIS2
 from ..models.weights import Weights
 from ..scene.errors import InputError
 
-SETS = (*TRELLIS2, *TRELLIS1, RELEASE)
+SETS = (*TRELLIS2, *TRELLIS1, RELEASE, *GENRECON)
 BROUGHT = (FLUX_DEV, SAM3D)  # behind a login: the user brings them
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from ...scene.errors import InputError
 from ..trellis2.cascade import Cascade, CascadeConfig, find_model, load_cascade, read_pipeline
+from ..trellis2.checkpoint import load_model
 from ..trellis2.family import EMBEDDED_FOLDER as DECODERS_FOLDER
 from ..trellis2.family import find_dinov3, own_encoder
 from ..trellis2.safetensors_file import SafetensorsFile
@@ -160,11 +161,14 @@ def _from_files(files: Mapping[str, str | Path], folders, dtype) -> tuple[Cascad
     if place is None:
         raise InputError(
             f"TRELLIS.2, whose decoders scenes need, was not found in {', '.join(map(str, folders))}; "
-            f"{GET.format('trellis2')}."
+            f"{GET.format('genrecon')}."
         )
-    _, args = read_pipeline(place)
-    base = load_cascade(place, search=[*folders, place.parent.parent], dtype=dtype)
-    models = dict(base.models)
+    home, args = read_pipeline(place)
+    roots = [*folders, place.parent.parent]
+    models: dict[str, Any] = {}
+    for role in DECODERS:  # the other networks of TRELLIS.2 need not be there
+        stem = find_model(args["models"][role], home, roots)
+        models[role] = lambda stem=stem: load_model(stem, dtype=dtype)
     for stage, role in ROLES.items():
         if stage not in files:
             raise InputError(f"There is no file for the {stage} stage; give all three.")
@@ -172,8 +176,8 @@ def _from_files(files: Mapping[str, str | Path], folders, dtype) -> tuple[Cascad
         if not file.is_file():
             raise InputError(f"There is no file {file}.")
         if file.suffix == ".safetensors" and SafetensorsFile(file).metadata.get("format") == FORMAT:
-            stem = find_model(args["models"][role], place, [*folders, place.parent.parent])
+            stem = find_model(args["models"][role], home, roots)
             models[role] = _adapted(stem, file, dtype)
         else:
             models[role] = _published(file, dtype)
-    return base.config, models
+    return CascadeConfig.from_args(args), models

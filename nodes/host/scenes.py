@@ -38,6 +38,12 @@ def genrecon_families() -> list[str]:
 def genrecon_path(name: str) -> Path:
     """The folder or file of a family the user chose."""
     if name == "published files":
+        names = folder_paths.get_filename_list(GENRECON_FOLDER)
+        first = next((name for name in names if name.endswith(".pt")), None)
+        found = None if first is None else folder_paths.get_full_path(GENRECON_FOLDER, first)
+        if found is not None:
+            place = Path(found).parent
+            return place.parent.parent if place.name == "ckpts" else place  # STAGE/ckpts/FILE is how it is released
         return Path(folder_paths.get_folder_paths(GENRECON_FOLDER)[0])
     path = folder_paths.get_full_path(GENRECON_FOLDER, name)
     if path is None:
