@@ -27,7 +27,7 @@ class CompletionSampler(io.ComfyNode):
             display_name="Completion Sampler",
             category=CATEGORY,
             description="Complete an object of which the picture shows a part: all three stages of this pack's own "
-                        "Pixal3D models at resolution 512, by the picture where it shows something and by the priors "
+                        "Pixal3D models in one pass each, by the picture where it shows something and by the priors "
                         "elsewhere. For ComfyUI's own models: Dual-Branch Guider.",
             search_aliases=["relaxflow", "amodal completion", "complete hidden part", "occluded object", "prior"],
             inputs=[

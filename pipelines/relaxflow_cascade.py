@@ -37,7 +37,7 @@ from ..scene.sparse import SparseTensor
 
 Progress = Callable[[int, int], None]
 HELD = 0.1  # visibility above which a voxel is held to the observation: the threshold of the released diagnostics
-SHAPE_OF, TEXTURE_OF = "shape_slat_flow_model_512", "tex_slat_flow_model_512"
+SIZES = {"512": 1, "1024": 2}  # names of the stages -> times the family's low resolution
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,19 @@ def world_camera(camera: FrontCamera, size: int) -> Cameras:
     return look_at(eye, (0.0, 0.0, 0.0), float(np.degrees(camera.fov)), size, size, up=(0.0, 1.0, 0.0))
 
 
+def stage_size(cascade: Cascade) -> str:
+    """The size whose shape and texture a family makes in one pass each: "512", or "1024" (the published Pixal3D).
+
+    Raises InputError where it has neither.
+    """
+    for size in SIZES:
+        stages = [f"{name}_{size}" for name in ("shape", "tex")]
+        roles = [f"{name}_slat_flow_model_{size}" for name in ("shape", "tex")]
+        if all(role in cascade for role in roles) and all(stage in cascade.config.image_stages for stage in stages):
+            return size
+    raise InputError("This family has no shape and texture network of one size, 512 or 1024; load all of its files.")
+
+
 def complete_projected(
     cascade: Cascade,
     picture: np.ndarray,
@@ -100,7 +113,7 @@ def complete_projected(
     visibility: VisibilitySettings | None = None,
     progress: Progress | None = None,
 ) -> Completed:
-    """A completed object of a family that projects pictures, of one resolution.
+    """A completed object of a family that projects pictures, in one pass a stage (see `stage_size`).
 
     picture, priors: prepared uint8 [S, S, 3]; the priors are projected with cameras of their own, or with that of the
     picture. occluder: [H, W], 1 where something hides the object in the picture; layout: camera, place and neighbors
@@ -116,7 +129,8 @@ def complete_projected(
     if prior_cameras is not None and len(prior_cameras) != len(priors):
         raise InputError(f"There are {len(priors)} priors and {len(prior_cameras)} cameras of them; give one each.")
     config, device = cascade.config, cascade.device
-    resolution = config.lr_resolution
+    size = stage_size(cascade)
+    resolution = SIZES[size] * config.lr_resolution
     generator = torch.Generator().manual_seed(seed)
     views = [Pictures(cascade.encoder(), [one], device=device, lend=cascade.on_device) for one in (picture, *priors)]
     samplers = cascade.settings(None)
@@ -218,8 +232,8 @@ def complete_projected(
             feats = run(*given, "blend", std, anchor=states or None, callback=told)
             return voxels.replace(feats)
 
-    shape = sparse_stage(SHAPE_OF, "shape_512", "shape_slat_sampler", None)
-    texture = sparse_stage(TEXTURE_OF, "tex_512", "tex_slat_sampler", shape.feats)
+    shape = sparse_stage(f"shape_slat_flow_model_{size}", f"shape_{size}", "shape_slat_sampler", None)
+    texture = sparse_stage(f"tex_slat_flow_model_{size}", f"tex_{size}", "tex_slat_sampler", shape.feats)
     shape = shape.replace(config.shape_normalization.denormalize(shape.feats))
     texture = texture.replace(config.tex_normalization.denormalize(texture.feats))
     latents = Latents(coords, None, shape, texture, resolution)

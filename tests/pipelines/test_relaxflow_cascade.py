@@ -1,16 +1,20 @@
 """Completion with the embedded Pixal3D family: the lower half is hidden, the priors decide it."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from trellis2_family import ENCODER, write_encoder, write_family
 
 from sightline.models.relaxflow.settings import RelaxSettings, StageSettings
-from sightline.models.trellis2.family import EMBEDDED_FOLDER, embedded_family
+from sightline.models.trellis2.cascade import load_cascade
+from sightline.models.trellis2.family import EMBEDDED_FOLDER, embedded_family, read_encoder
 from sightline.models.trellis2.image_condition import FrontCamera
-from sightline.pipelines.relaxflow_cascade import complete_projected
+from sightline.models.trellis2.samplers import SamplerSettings
+from sightline.pipelines.relaxflow_cascade import complete_projected, stage_size
 from sightline.scene.errors import InputError
 
 INPUTS = EMBEDDED_FOLDER.parents[2] / "workflows" / "inputs"
@@ -76,3 +80,27 @@ def test_what_is_seen_is_held_whatever_the_prior_is(kind, prior):
 def test_cameras_of_the_priors():
     with pytest.raises(InputError, match="one each"):
         complete_projected(embedded_family(), picture("chair"), [picture("sofa")], CAMERA, prior_cameras=[CAMERA] * 2)
+
+
+def test_a_family_laid_out_as_published_is_completed_at_1024(tmp_path):
+    """The published Pixal3D has no texture network of 512; its stages of 1024 are used, in one pass each."""
+    write_family(tmp_path, True)
+    write_encoder(tmp_path / "clip_vision")
+    family = load_cascade(tmp_path)
+    family.image_encoder, family.naf = read_encoder(tmp_path / "clip_vision" / ENCODER)
+    small = np.random.default_rng(0).integers(32, 255, (64, 64, 3), dtype=np.uint8)
+    assert stage_size(family) == "512"
+    del family.models["tex_slat_flow_model_512"]
+    assert stage_size(family) == "1024"
+    family.config = dataclasses.replace(
+        family.config, samplers={name: SamplerSettings(2, 3.0) for name in family.config.samplers}
+    )
+    told = []
+    done = complete_projected(
+        family, small, [small[::-1].copy()], CAMERA, progress=lambda done, total: told.append((done, total))
+    )
+    assert done.latents.resolution == 64 and done.latents.shape.feats.isfinite().all()
+    assert told == [(n, 12) for n in range(1, 13)]
+    del family.models["tex_slat_flow_model_1024"]
+    with pytest.raises(InputError, match="512 or 1024"):
+        complete_projected(family, small, [small], CAMERA)
