@@ -212,3 +212,21 @@ def test_a_run_without_point_map_and_with_few_steps(server, files):
     workflow = graph(n5={"distilled": True, "steps": 2})
     del workflow["5"]["inputs"]["point_map"], workflow["3"]
     assert saved(server.run(workflow), ".ply")
+
+
+@pytest.mark.parametrize("node", ["5", "6"])
+def test_an_interrupt_stops_a_stage_and_leaves_the_server_usable(server, files, written, node):
+    workflow = graph(**{f"n{node}": {"steps": 1000, "seed": 77}})
+    seen = []
+
+    def stop(event):
+        if event["type"] == "progress" and event["data"]["node"] == node:
+            seen.append(event["data"]["value"])
+            if len(seen) == 2:
+                server.interrupt()
+
+    with pytest.raises(headless.Interrupted):
+        server.run(workflow, on_event=stop)
+    assert 0 < max(seen) < 1000 and written() == []
+    run = server.run(graph(n8={"filename_prefix": f"sam3d/after_{node}"}))
+    assert saved(run, ".ply") and "4" in run.cached
