@@ -49,9 +49,12 @@ def render_linear(scene: BoxScene, samples: int = SAMPLES, progress: Progress | 
             indexing="ij",
         )
         centers = torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5
-        color = _trace(scene, centers, near, pairs, limit)
+        level_of = edges[top:bottom, left:right].reshape(-1)
+        color = centers.new_empty(len(centers), 3)
+        plain = (level_of == 0).nonzero()[:, 0] if samples > 1 else torch.arange(len(centers), device=scene.device)
+        color[plain] = _trace(scene, centers[plain], near, pairs, limit)
         for level, shifts in around if samples > 1 else ():
-            sharp = (edges[top:bottom, left:right].reshape(-1) == level).nonzero()[:, 0]
+            sharp = (level_of == level).nonzero()[:, 0]
             if len(sharp):
                 points = (centers[sharp, None] + shifts).reshape(-1, 2)
                 color[sharp] = _trace(scene, points, near, pairs, limit).view(len(sharp), -1, 3).mean(1)
@@ -113,8 +116,8 @@ def _meet(a: tuple[float, float, float, float], b: tuple[int, int, int, int]) ->
 
 def _trace(scene: BoxScene, pixels: Tensor, boxes: Tensor, pairs, limit: int) -> Tensor:
     """Radiance [R, 3] at pixel positions [R, 2]."""
-    found = []
-    for part in pixels.split(limit):
+    found = [pixels.new_empty(0, 3)]
+    for part in pixels.split(limit) if len(pixels) else ():
         directions = part @ scene.rays[:, :2].mT + scene.rays[:, 2]
         found.append(radiance(scene, directions, boxes, pairs))
     return torch.cat(found)
