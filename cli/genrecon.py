@@ -194,7 +194,7 @@ def make_plan(args: argparse.Namespace):
     """Chunks and views, as the options say."""
     from ..pipelines.genrecon import PlanOptions, plan_scene
     from ..scene.captures import FILTERS, PointFilter
-    from ..scene.chunk_layout import single_chunk
+    from ..scene.chunk_layout import parse_numbers, single_chunk
     from ..scene.errors import InputError
 
     if args.mode == "Sage_gt" and args.chunk_size_factor is not None:
@@ -205,7 +205,7 @@ def make_plan(args: argparse.Namespace):
         base.max_error, base.min_track, not args.skip_point_cleaning, args.stat_std_ratio, args.radius_nb_points,
         args.radius_m,
     )  # fmt: skip
-    bounds, factor, extra, least = numbers(args.bounds, "--bounds", (4, 6)), args.chunk_size_factor, 0.0, None
+    bounds, factor, extra, least = parse_numbers(args.bounds, "--bounds", (4, 6)), args.chunk_size_factor, 0.0, None
     bounds = None if bounds is None else tuple(zip(bounds[::2], bounds[1::2]))
     factor = 1.11 if factor is None else factor
     if args.mode == "Scannet_gt":
@@ -218,26 +218,11 @@ def make_plan(args: argparse.Namespace):
         args.min_points_per_chunk if least is None else least, "two" if two else "center", args.seed, extra,
         args.max_chunk_size, bounds, points,
     )  # fmt: skip
-    one = numbers(args.object, "--object", (4,))
+    one = parse_numbers(args.object, "--object", (4,))
     plan = plan_scene(scene, options, None if one is None else single_chunk(one[:3], one[3]))
     for text in plan.notes:
         note(f"{text}.")
     return plan
-
-
-def numbers(text: str | None, name: str, counts: tuple[int, ...]) -> list[float] | None:
-    """ "1,2,3" as numbers; raises InputError for another count."""
-    from ..scene.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        found = [float(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if len(found) not in counts:
-        raise InputError(f"{name} is {text!r}; give {' or '.join(map(str, counts))} numbers with commas between them.")
-    return found
 
 
 def mesh_bounds(path: Path):

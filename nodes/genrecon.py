@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -22,23 +21,13 @@ from ..scene.mesh_files import linear
 from . import host
 from .host import io, scenes, textured_meshes
 from .scene_views import CATEGORY
+from .trellis2_models import HostedCascade
 
 EMBEDDED = "genrecon-tiny (embedded)"
 
 
-class HostedScene(SceneFamily):
+class HostedScene(HostedCascade, SceneFamily):
     """A scene family whose networks are under the host's memory management."""
-
-    @contextmanager
-    def on_device(self, model):
-        if model is None:
-            yield None
-            return
-        network = self.get(model) if isinstance(model, str) else model
-        hosted = self.__dict__.setdefault("hosted", {})
-        if id(network) not in hosted:
-            hosted[id(network)] = host.LoadedModel.wrap(network, None)
-        yield hosted[id(network)].on_device()
 
 
 @dataclass(frozen=True, eq=False)

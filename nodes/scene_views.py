@@ -11,8 +11,7 @@ import torch
 from ..pipelines.genrecon import PlanOptions, plan_scene
 from ..scene.alignment import CAMERA_HEIGHT, align_scene
 from ..scene.captures import FILTERS, LAYOUTS, PointFilter, find_layout, read_capture
-from ..scene.chunk_layout import single_chunk
-from ..scene.errors import InputError
+from ..scene.chunk_layout import parse_numbers, single_chunk
 from ..scene.plan_picture import plan_picture
 from ..scene.scene_photos import photos_from_cameras
 from ..scene.view_choice import CROPS
@@ -103,19 +102,6 @@ class ScenePhotosNode(io.ComfyNode):
         return io.NodeOutput((scene, found))
 
 
-def numbers(text: str, name: str, counts: tuple[int, ...]) -> list[float] | None:
-    """Numbers with commas between them; None where nothing is written."""
-    if not text.strip():
-        return None
-    try:
-        found = [float(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if len(found) not in counts:
-        raise InputError(f"`{name}` is {text!r}; give {' or '.join(map(str, counts))} numbers with commas between.")
-    return found
-
-
 class ChunkPlanner(io.ComfyNode):
     """Photos and points -> chunks, views and a picture of the plan."""
 
@@ -192,12 +178,12 @@ class ChunkPlanner(io.ComfyNode):
     ) -> io.NodeOutput:
         scene, layout = photos
         filtered = replace(FILTERS.get(layout, PointFilter()), clean=clean, radius=radius)
-        given = numbers(bounds, "bounds", (4, 6))
+        given = parse_numbers(bounds, "`bounds`", (4, 6))
         given = None if given is None else tuple(zip(given[::2], given[1::2]))
         options = PlanOptions(
             count, chunk_size, overlap, min_points, crop, seed, 0.0, max_size or None, given, filtered
         )
-        one = numbers(object, "object", (4,))
+        one = parse_numbers(object, "`object`", (4,))
         plan = plan_scene(scene, options, None if one is None else single_chunk(one[:3], one[3]))
         picture = plan_picture(plan.points, plan.layout, plan.scene)
         lines = [f"{len(plan.layout)} cubes of {plan.layout.size:.2f} m, {len(plan.views)} views", *plan.notes]

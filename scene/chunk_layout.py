@@ -89,6 +89,22 @@ class ChunkLayout:
         return json.dumps({"chunks": chunks}, indent=1)
 
 
+def parse_numbers(text: str | None, name: str, counts: tuple[int, ...]) -> list[float] | None:
+    """Numbers with commas between them, such as bounds; None where nothing is written.
+
+    name: of what was given, for the message. Raises InputError for anything else than `counts` finite numbers.
+    """
+    if text is None or not text.strip():
+        return None
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) not in counts or not all(map(math.isfinite, found)):
+        raise InputError(f"{name} is {text!r}; give {' or '.join(map(str, counts))} numbers with commas between them.")
+    return found
+
+
 def room_box(
     points: np.ndarray,
     bounds: Sequence[Sequence[float]] | None = None,
