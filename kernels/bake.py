@@ -15,6 +15,7 @@ from torch import Tensor
 from ..scene.errors import InputError
 from ..scene.gltf import Part
 from ..scene.sparse import SparseTensor
+from ..scene.srgb import encoded, linear
 from .grid_sample import sample_voxels
 from .mesh.clean import equal_rows
 from .mesh.normals import smooth_normals
@@ -185,16 +186,6 @@ def seen_from(hits: Texels, normals: Tensor, vertices: Tensor, faces: Tensor) ->
     return out
 
 
-def to_linear(srgb: Tensor) -> Tensor:
-    """sRGB values in [0, 1] without their transfer curve (IEC 61966-2-1)."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0) + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(linear: Tensor) -> Tensor:
-    """The inverse of `to_linear`."""
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0) ** (1 / 2.4) - 0.055)
-
-
 def surface_attributes(part: Part, face: Tensor, weights: Tensor) -> Tensor:
     """Base color (sRGB), metallic, roughness and alpha [T, 6] of a part's own material at points of its surface.
 
@@ -216,11 +207,11 @@ def surface_attributes(part: Part, face: Tensor, weights: Tensor) -> Tensor:
             uv = torch.stack([uv[:, 0], 1 - uv[:, 1]], 1)
             if material.base_color is not None:
                 shown = sample_texture(_plain(material.base_color), uv)
-                shown[:, :3] = to_linear(shown[:, :3])
+                shown[:, :3] = linear(shown[:, :3])
                 color[:, : shown.shape[1]] *= shown
             if material.metallic_roughness is not None:
                 out[rows, 3:5] = sample_texture(_plain(material.metallic_roughness), uv)
-        out[rows, :3], out[rows, 5] = to_srgb(color[:, :3].clamp(0, 1)), color[:, 3]
+        out[rows, :3], out[rows, 5] = encoded(color[:, :3].clamp(0, 1)), color[:, 3]
     out[:, 3:5] *= plain
     return out.clamp_(0, 1)
 

@@ -25,7 +25,8 @@ from ..models.genrecon.scene_files import WorldScene
 from ..scene.errors import InputError
 from ..scene.frames import turn_points
 from ..scene.gltf import Material, Part, encode_glb
-from ..scene.mesh_files import linear, used_vertices
+from ..scene.mesh_files import used_vertices
+from ..scene.srgb import linear
 from .mesh_bake import Voxels, bake_part
 
 Progress = Callable[[str, int, int], None]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .errors import InputError, MissingDependency
 from .gltf import Part, encode_image
+from .srgb import encoded, linear
 
 SUFFIXES = (".glb", ".ply")
 
@@ -84,11 +85,6 @@ def encode_mesh(
     return _trimesh().exchange.gltf.export_glb(mesh, include_normals=True, tree_postprocessor=one_material)
 
 
-def linear(srgb: Tensor) -> Tensor:
-    """sRGB values in [0, 1] without their transfer curve (IEC 61966-2-1)."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
 def encode_obj(part: Part, stem: str) -> dict[str, bytes]:
     """The files of a part as Wavefront OBJ: `stem`.obj, `stem`.mtl and `stem`.png, names to bytes.
 
@@ -100,8 +96,7 @@ def encode_obj(part: Part, stem: str) -> dict[str, bytes]:
     textured = part.uv is not None and part.material.base_color is not None
     if not textured and part.colors is not None:
         shown = part.colors[:, :3].detach().float().cpu().clamp(0, 1)
-        shown = torch.where(shown <= 0.0031308, shown * 12.92, 1.055 * shown ** (1 / 2.4) - 0.055)
-        rows = np.concatenate([place, shown.numpy()], 1)
+        rows = np.concatenate([place, encoded(shown).numpy()], 1)
     lines.append(_lines("v", rows))
     corner = part.faces.cpu().numpy().astype(np.int64) + 1
     kinds = 1
@@ -146,8 +141,7 @@ def part_vertex_colors(part: Part) -> Tensor:
         found = torch.nn.functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)[0, :, 0].mT
     elif part.colors is not None:
         found = part.colors.float().clamp(0, 1).clone()
-        low = found[:, :3]
-        found[:, :3] = torch.where(low <= 0.0031308, low * 12.92, 1.055 * low ** (1 / 2.4) - 0.055)
+        found[:, :3] = encoded(found[:, :3])
     else:
         found = torch.ones(len(part.vertices), 3)
     rgba = torch.ones(len(found), 4)

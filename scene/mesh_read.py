@@ -15,6 +15,7 @@ from torch import Tensor
 from .errors import InputError, MissingDependency
 from .files import read_bytes
 from .gltf import Material, Part
+from .srgb import linear
 
 READABLE = ("glb", "obj", "ply", "stl", "off")
 LIMIT = 4 << 30
@@ -122,8 +123,7 @@ def _colors(pieces, kind: str) -> Tensor | None:
         found.append(np.concatenate([color, np.ones_like(color[:, :1])], 1)[:, :4])
     colors = torch.from_numpy(np.concatenate(found)).clamp(0, 1)
     if kind in ("ply", "obj", "off"):
-        low = colors[:, :3]
-        colors[:, :3] = torch.where(low <= 0.04045, low / 12.92, ((low + 0.055) / 1.055) ** 2.4)
+        colors[:, :3] = linear(colors[:, :3])
     return colors
 
 

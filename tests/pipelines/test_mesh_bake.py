@@ -1,5 +1,7 @@
 """Textures from voxels: what is seen must be what the voxels say, everywhere, without seams or holes."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -204,13 +206,18 @@ def test_a_small_face_has_a_texel():
     assert sample_texture(image, torch.tensor([[0.1, 0.9]])) > 0.1
 
 
-def test_stopping(low, high, voxels):
+@pytest.mark.parametrize("at", [0, 150, 500, 640, 960])
+def test_stopping_leaves_no_thread(low, high, voxels, at):
     def stop(done, total):
-        if done > 500:
+        if done >= at:
             raise KeyboardInterrupt
 
+    running = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         bake_part(low, voxels, SIZE, reference=high, progress=stop)
+    for thread in set(threading.enumerate()) - running:  # waited for nobody, but has little left to do
+        thread.join(10)
+    assert set(threading.enumerate()) <= running
 
 
 def test_bad_input(low, voxels):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sightline.scene.errors import InputError
-from sightline.scene.mesh_files import encode_mesh, linear, used_vertices
+from sightline.scene.mesh_files import encode_mesh, used_vertices
+from sightline.scene.srgb import linear
 
 trimesh = pytest.importorskip("trimesh", reason="meshes are written with trimesh, which is not installed")
 
