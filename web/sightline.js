@@ -57,7 +57,10 @@ function hostOf(node, widget, words) {
     setSetting: (id, value) => app.extensionManager?.setting?.set?.(id, value),
     toast: (detail) => app.extensionManager?.toast?.add?.({ severity: "info", summary: "Sightline", detail, life: 6e3 }),
     graphScale: () => app.canvas?.ds?.scale ?? 1,
-    linkedPicture: () => pictureOf(origin(node, "backdrop")),
+    linkedPicture: () => {
+      const from = origin(node, "backdrop");
+      return from === null ? void 0 : pictureOf(from);
+    },
     sceneLinked: () => origin(node, "scene_in") !== null
   };
 }
@@ -98,6 +101,9 @@ function attach(node) {
       canvas.dispatchEvent(new WheelEvent("wheel", e));
     });
   }, { passive: true });
+  node.hideOutputImages = true;
+  Object.defineProperty(node, "imgs", { configurable: true, get: () => void 0, set: () => {
+  } });
   const state = { editor: null, alive: true };
   widget.serializeValue = () => {
     state.editor?.store.settle();

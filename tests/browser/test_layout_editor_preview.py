@@ -170,10 +170,13 @@ def test_d49_compare_shows_the_last_picture_of_a_run(page, server):
         "app.graph.add(s); n.connect(1, s, 0); }"
     )
     page.nudge(0, 0.1)
+    height = page.ed("return e.root.clientHeight")
     page.ed("e.store.set({ mode: 'compare' })")
     page.page.evaluate("() => app.queuePrompt(0, 1)")
     page.wait_for("return e.store.session.generated !== null")
     assert "filename=" in page.ed("return e.store.session.generated")
+    page.page.wait_for_timeout(300)
+    assert page.ed("return e.root.clientHeight") == height  # the node's own picture does not take its room
     page.settle()
     f = page.ed("return e.view.frameRect")
     page.by(page.client(f["x"] + f["w"] / 2, f["y"] + f["h"] / 2), -40, 0)

@@ -33989,15 +33989,12 @@ var Editor = class {
   links() {
     const { session } = this.store;
     const url = this.host.linkedPicture();
-    if (url !== null && url !== session.linked) this.linked(url, null);
-    const nothing = url === null && session.linked !== null && !this.linkedByRun;
-    if (nothing) this.store.set({ linked: null });
+    if (url && url !== session.linked) this.linked(url, null);
+    else if (url === void 0 && session.linked !== null) this.store.set({ linked: null });
     if (!this.host.sceneLinked() && session.ghosts) this.store.set({ ghosts: null });
   }
-  linkedByRun = false;
   /** What a run found at the inputs: the picture to trace, and the boxes of the connected scene. */
   linked(picture, scene) {
-    this.linkedByRun = picture !== null && this.host.linkedPicture() === null;
     const ghosts = scene === null ? null : safely(() => read2(scene).scene.objects.filter((b) => b.visible));
     const { session } = this.store;
     const first = picture !== null && session.linked === null;

@@ -71,7 +71,10 @@ function hostOf(node: any, widget: any, words: Record<string, string>): Host {
     setSetting: (id, value) => app.extensionManager?.setting?.set?.(id, value),
     toast: (detail) => app.extensionManager?.toast?.add?.({ severity: "info", summary: "Sightline", detail, life: 6000 }),
     graphScale: () => app.canvas?.ds?.scale ?? 1,
-    linkedPicture: () => pictureOf(origin(node, "backdrop")),
+    linkedPicture: () => {
+      const from = origin(node, "backdrop");
+      return from === null ? undefined : pictureOf(from);
+    },
     sceneLinked: () => origin(node, "scene_in") !== null,
   };
 }
@@ -115,6 +118,9 @@ function attach(node: any): void {
       canvas.dispatchEvent(new WheelEvent("wheel", e));
     });
   }, { passive: true });
+  // the control image of a run is in the editor already; below it the host would take the editor's room for it
+  node.hideOutputImages = true;
+  Object.defineProperty(node, "imgs", { configurable: true, get: () => undefined, set: () => {} });
   const state: any = { editor: null, alive: true };
   widget.serializeValue = () => {
     state.editor?.store.settle();

@@ -16,8 +16,8 @@ export interface Host {
   setSetting(id: string, value: unknown): void;
   toast(message: string): void;
   graphScale(): number;
-  /** Address of the picture that is connected to \`backdrop\`, as far as it is known before a run. */
-  linkedPicture(): string | null;
+  /** Address of the picture at the input `backdrop`: null while it is not known, undefined where none is connected. */
+  linkedPicture(): string | null | undefined;
   /** Whether a scene is connected. */
   sceneLinked(): boolean;
 }

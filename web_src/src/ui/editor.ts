@@ -156,16 +156,13 @@ export class Editor {
   links(): void {
     const { session } = this.store;
     const url = this.host.linkedPicture();
-    if (url !== null && url !== session.linked) this.linked(url, null);
-    const nothing = url === null && session.linked !== null && !this.linkedByRun;
-    if (nothing) this.store.set({ linked: null });
+    if (url && url !== session.linked) this.linked(url, null);
+    else if (url === undefined && session.linked !== null) this.store.set({ linked: null });
     if (!this.host.sceneLinked() && session.ghosts) this.store.set({ ghosts: null });
   }
-  private linkedByRun = false;
 
   /** What a run found at the inputs: the picture to trace, and the boxes of the connected scene. */
   linked(picture: string | null, scene: string | null): void {
-    this.linkedByRun = picture !== null && this.host.linkedPicture() === null;
     const ghosts = scene === null ? null : safely(() => read(scene).scene.objects.filter((b) => b.visible));
     const { session } = this.store;
     const first = picture !== null && session.linked === null;
