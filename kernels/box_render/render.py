@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +21,7 @@ from .trace import radiance
 TILE = 128
 CPU_RAYS, GPU_RAYS = 1 << 14, 1 << 21
 SAMPLES = 4  # per side of a pixel
+_STARTING = threading.Lock()
 
 Progress = Callable[[int, int], None]
 
@@ -68,7 +70,7 @@ def render_linear(scene: BoxScene, samples: int = SAMPLES, progress: Progress | 
 
     # tiles are independent, and torch lets other threads run while it computes
     workers = min(torch.get_num_threads(), len(corners)) if scene.device.type == "cpu" else 1
-    with ThreadPoolExecutor(workers) as pool:
+    with _lone_threads(workers) as pool:
         try:
             for done, _ in enumerate(pool.map(in_mode, corners)):
                 if progress is not None:
@@ -77,6 +79,30 @@ def render_linear(scene: BoxScene, samples: int = SAMPLES, progress: Progress | 
             pool.shutdown(cancel_futures=True)
             raise
     return picture
+
+
+def _lone_threads(count: int) -> ThreadPoolExecutor:
+    """Threads each of whose torch operations stays in it; with as many of them as cores, more only get in the way.
+
+    torch counts threads per thread, but its setter also sets what new threads begin with: that is put back at once.
+    """
+    if count == 1:
+        return ThreadPoolExecutor(1)
+    started = threading.Barrier(count + 1, timeout=60.0)
+
+    def alone() -> None:
+        torch.get_num_threads()  # takes over the common number, once; after that the thread keeps its own
+        torch.set_num_threads(1)
+        started.wait()
+
+    with _STARTING:
+        common = torch.get_num_threads()
+        pool = ThreadPoolExecutor(count, initializer=alone)
+        for _ in range(count):
+            pool.submit(int)
+        started.wait()
+        torch.set_num_threads(common)
+    return pool
 
 
 def render_dense(scene: BoxScene, samples: int = SAMPLES) -> Tensor:

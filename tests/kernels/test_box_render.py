@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from sightline.kernels.box_render.agx import agx, coefficients, srgb
 from sightline.kernels.box_render.filter import WIDTH, offsets
 from sightline.kernels.box_render.masks import mask_cells, nearest_boxes, polygon_masks
 from sightline.kernels.box_render.outlines import mark
-from sightline.kernels.box_render.render import display, render_dense, render_linear
+from sightline.kernels.box_render.render import _lone_threads, display, render_dense, render_linear
 from sightline.kernels.box_render.scene import (
     FACE_ALPHA,
     FACE_COLOR,
@@ -220,3 +221,20 @@ def test_threads_draw_in_the_callers_mode(inference):
     with torch.inference_mode(inference):
         picture = render_linear(boxes((0.0, 0.0, 0.5), size=96), 2)
     assert picture.is_inference() is inference and bool(torch.isfinite(picture).all())
+
+
+def test_threads_compute_alone_and_leave_torchs_number_of_threads():
+    common = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with _lone_threads(3) as pool:
+            assert list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
+            assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(torch.get_num_threads).result() == 3
+        scene = boxes((0.0, 0.0, 0.5), size=160)
+        several = render_linear(scene, 2)
+        torch.set_num_threads(1)
+        assert torch.equal(render_linear(scene, 2), several)
+    finally:
+        torch.set_num_threads(common)
