@@ -17,7 +17,7 @@ Progress = Callable[[int, int], None]
 
 def pick(values: Tensor, index: Tensor) -> Tensor:
     """`values[index]`, for rows [N, ...] and an index of any shape; several times as fast on the CPU."""
-    if values.device.type != "cpu" or values.requires_grad:
+    if values.device.type != "cpu" or values.requires_grad or values.dtype == torch.bfloat16:
         return values[index]
     return torch.from_numpy(values.numpy().take(index.numpy(), axis=0))
 
@@ -31,9 +31,9 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 def by_rows(count: int, work: Callable[[slice], None], size: int = ROWS, beat: Progress | None = None) -> None:
     """Calls `work` with slices of at most `size` rows that together are `count` rows, several at a time.
 
-    `work` writes its results to rows of its own. Every thread computes with one thread, in the inference mode of the
-    caller. beat(done, total) counts rows, in the caller's thread, a few times a second and at the end; what it or
-    `work` raises ends the rest and is raised.
+    `work` writes its results to rows of its own. Every thread computes with one thread, in the caller's inference and
+    gradient mode. beat(done, total) counts rows, in the caller's thread, a few times a second and at the end; what it
+    or `work` raises ends the rest and is raised.
     """
     beat = _now_and_then(beat)
     parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
@@ -45,13 +45,13 @@ def by_rows(count: int, work: Callable[[slice], None], size: int = ROWS, beat: P
         return
     todo, lock, results = iter(parts), threading.Lock(), SimpleQueue()
     ready = threading.Barrier(threads + 1)
-    inference, own = torch.is_inference_mode_enabled(), torch.get_num_threads()
+    inference, grad, own = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.get_num_threads()
 
     def serve() -> None:
         torch.get_num_threads()  # a thread takes over the number of all when it is first asked, not later
         torch.set_num_threads(1)
         ready.wait()
-        with torch.inference_mode(inference):
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             for part in _shared(todo, lock):
                 try:
                     work(part)

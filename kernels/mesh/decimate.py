@@ -25,7 +25,7 @@ PASSES = 4  # rounds of flips and slides
 EDGE = 0.06  # length of the resulting edges in the units given to the collapses, whose thresholds are absolute
 EAGERNESS = (3, 5, 7, 9)  # of the collapses; the next where one stops too early
 PROPOSALS = 6  # triangles tried for the closest point
-CHUNK = 1 << 12
+CHUNK = 1 << 12  # points looked up at once
 ALONE = threading.Lock()  # fast-simplification keeps its mesh in global variables
 
 
