@@ -151,7 +151,10 @@ class ChunkSampler(io.ComfyNode):
                     "seed", default=42, min=0, max=0xFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="Number that chooses the starting noise of the whole scene.",
                 ),
-                io.Int.Input("steps", default=12, min=1, max=1000, tooltip="Sampling steps of each of three stages."),
+                io.Int.Input(
+                    "steps", default=12, min=0, max=1000,
+                    tooltip="Sampling steps of each of three stages; 0: as many as the models come with.",
+                ),
                 io.Float.Input(
                     "guidance", default=7.5, min=0.0, max=100.0, step=0.1,
                     tooltip="How strongly structure and shape follow the photos; 1 follows plainly, at half the cost.",
@@ -192,7 +195,8 @@ class ChunkSampler(io.ComfyNode):
         cls, model, condition, seed, steps, guidance, texture_guidance, occupancy, boundary, batch, resume_as
     ) -> io.NodeOutput:
         strength = {"structure": guidance, "shape": guidance, "texture": texture_guidance}
-        changes = {SAMPLERS[s]: {"steps": steps, "guidance_strength": strength[s]} for s in SAMPLERS}
+        given = {"steps": steps} if steps else {}
+        changes = {SAMPLERS[s]: {**given, "guidance_strength": strength[s]} for s in SAMPLERS}
         options = SampleOptions(
             seed, changes, occupancy, boundary, batch, projection_dtype=condition.projection,
             zero_3d_cond=not condition.voxels,

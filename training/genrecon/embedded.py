@@ -157,11 +157,11 @@ STAGES = {
         _fusion, _encoder_loss, _encoder_figures, 320, 2, replace(FLOW, lr=1.5e-3), encoder_stage.is_hidden, 0.995,
         ("encoder",),
     ),
-    "structure": _flow("structure", 650, 8),
-    "shape": _flow("shape", 900, 4),
-    "texture": _flow("texture", 800, 4),
+    "structure": _flow("structure", 540, 8),
+    "shape": _flow("shape", 420, 4),
+    "texture": _flow("texture", 350, 4),
     "structure_decoder": RoomStage(
-        _decoder, lambda bench, batch: structure_decoder.exact_loss(bench.rooms(), batch), None, 250, 6, DECODER,
+        _decoder, lambda bench, batch: structure_decoder.exact_loss(bench.rooms(), batch), None, 130, 6, DECODER,
         structure_decoder.is_hidden, 0.98,
     ),
     "structure_tuning": RoomStage(
@@ -169,7 +169,7 @@ STAGES = {
         lambda bench, batch: structure_decoder.tuning_loss(
             bench.rooms(), bench.tokens(), bench.trained("structure"), bench.scales(), batch
         ),
-        _decoder_figures, 60, 2, replace(DECODER, lr=1e-3), structure_decoder.is_hidden, 0.95,
+        _decoder_figures, 40, 2, replace(DECODER, lr=1e-3), structure_decoder.is_hidden, 0.95,
         ("structure", "structure_decoder"),
     ),
 }  # fmt: skip

@@ -25,7 +25,7 @@ from .volumes import RESOLUTION, Codes
 CODES = "codes.safetensors"
 FILES = {"structure": "ss_flow", "shape": "shape_flow", "texture": "tex_flow"}
 DECODERS = {"shape_slat_decoder": "pixal3d-tiny/ckpts/shape_dec", "tex_slat_decoder": "pixal3d-tiny/ckpts/tex_dec"}
-STEPS = {"sparse_structure_sampler": 1, "shape_slat_sampler": 2, "tex_slat_sampler": 1}
+STEPS = {"sparse_structure_sampler": 1, "shape_slat_sampler": 4, "tex_slat_sampler": 1}
 NO_LORA = LoraConfig(1, 1)
 
 
