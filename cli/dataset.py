@@ -25,8 +25,12 @@ def add_parser(subparsers) -> None:
     add = parser.add_argument
     add("meshes", metavar="DIR", help="folder with meshes (.glb, .obj, .ply, .stl, .off), searched below too")
     add("-o", "--output", metavar="DIR", help="folder of the data set; continued where it exists")
-    add("--family", default="embedded", metavar="DIR", help="whose encoders make the latents: embedded (default), a "
-                                                           "folder with pipeline.json, or none")
+    add(
+        "--family",
+        default="embedded",
+        metavar="DIR",
+        help="whose encoders make the latents: embedded (default), a folder with pipeline.json, or none",
+    )
     add("--resolution", type=int, default=64, help="voxels per axis (default: 64, the embedded family's)")
     add("--image-size", type=int, default=256, metavar="N", help="pixels a side (default: 256)")
     add("--views", type=int, default=2, metavar="N", help="views of each object (default: 2)")

@@ -254,9 +254,7 @@ def _core(fused: bool):
     return prepare
 
 
-PUBLISHED = dict(
-    width=1536, blocks=30, steps=12, decoder=[1024, 512, 256, 128, 64], decoder_blocks=[4, 16, 8, 4, 0]
-)
+PUBLISHED = dict(width=1536, blocks=30, steps=12, decoder=[1024, 512, 256, 128, 64], decoder_blocks=[4, 16, 8, 4, 0])
 OPS = [
     Op(
         "cascade",
