@@ -20,7 +20,7 @@ from .grid_sample import sample_voxels
 from .mesh.clean import equal_rows
 from .mesh.normals import smooth_normals
 from .raster import rasterize
-from .rows import by_rows, pick
+from .rows import at_once, by_rows, pick
 from .surface_sampling import sample_texture
 from .uv.dilate import nearest_written
 
@@ -66,7 +66,7 @@ class Texels:
             x, y, z = self.weights[rows, :, None].to(values.dtype).unbind(1)
             out[rows] = a * x + b * y + c * z
 
-        by_rows(len(self), mix)
+        by_rows(len(self), mix, at_once(values))
         return out
 
 

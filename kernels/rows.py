@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
-ROWS = 1 << 14  # of a slice
+ROWS, MANY = 1 << 14, 1 << 19  # of a slice, and on devices that want much at once
 BEAT = 0.05  # seconds between calls of `beat` at least
 Progress = Callable[[int, int], None]
 
@@ -20,6 +20,11 @@ def pick(values: Tensor, index: Tensor) -> Tensor:
     if values.device.type != "cpu" or values.requires_grad or values.dtype == torch.bfloat16:
         return values[index]
     return torch.from_numpy(values.numpy().take(index.numpy(), axis=0))
+
+
+def at_once(values: Tensor) -> int:
+    """How many rows of a slice suit the device of `values`."""
+    return ROWS if values.device.type == "cpu" else MANY
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .rows import by_rows, dot, pick
+from .rows import at_once, by_rows, dot, pick
 
 
 def vertex_tangents(vertices: Tensor, faces: Tensor, uv: Tensor, normals: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def vertex_tangents(vertices: Tensor, faces: Tensor, uv: Tensor, normals: Tensor
             angle = dot(a, b).clamp(-1, 1).acos()
             share[rows, i, :3], share[rows, i, 3] = laid * angle[:, None], area.sign() * angle
 
-    by_rows(len(faces), compute)
+    by_rows(len(faces), compute, at_once(normals))
     sums = share.new_zeros(len(vertices), 4).index_add_(0, corner.flatten(), share.flatten(0, 1))
     total, turn = sums.split((3, 1), 1)
     length = total.norm(dim=1, keepdim=True)
@@ -74,7 +74,7 @@ def encode_normals(wanted: Tensor, normal: Tensor, tangent: Tensor) -> Tensor:
         local = torch.where(flat, local.new_tensor([0.0, 0.0, 1.0]), local / length.clamp(min=1e-30))
         out[part] = (local * 0.5 + 0.5).to(out.dtype)
 
-    by_rows(len(wanted), encode)
+    by_rows(len(wanted), encode, at_once(wanted))
     return out
 
 
