@@ -97,7 +97,7 @@ def add_parser(subparsers) -> None:
     add("--max_chunks_per_group", type=int, metavar="N", help="decode in groups of so many chunks; same result")
     add("--texture_size", type=int, default=1024, metavar="N", help="texels per chunk in scene.glb; 0: vertex colors")
     add("--hole_perim", type=float, default=1.0, metavar="X", help="close holes up to this perimeter, world units")
-    add("--simplify_threshold", type=int, default=0, metavar="N", help="faces per chunk in scene.glb (default: all)")
+    add("--simplify_threshold", type=int, default=0, metavar="N", help="faces per chunk, borders kept (default: all)")
     add("--workers", type=int, default=WORKERS, metavar="N", help=f"chunks baked at a time (default: {WORKERS})")
     add("--restart", action="store_true", help="forget the stages of an interrupted run")
     add("--overwrite", action="store_true", help="replace existing results")

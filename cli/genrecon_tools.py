@@ -47,7 +47,7 @@ def add_parser(subparsers) -> None:
     add("--smooth_lambda", type=float, default=0.5, metavar="X")
     add("--smooth_mu", type=float, default=-0.53, metavar="X")
     add("--smooth_feature_angle", type=float, default=25.0, metavar="DEG")
-    add("--simplify_threshold", type=int, default=0, metavar="N", help="faces per chunk at most (default: all)")
+    add("--simplify_threshold", type=int, default=0, metavar="N", help="faces per chunk, borders kept (default: all)")
     add("--viewer", action="store_true", help="also a light NAME_viewer.glb: 100,000 faces and 1024 texels a chunk")
     add("--unwrap", choices=("xatlas", "box"), default="xatlas")
     add("--workers", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N", help="chunks at a time")

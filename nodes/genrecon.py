@@ -311,8 +311,8 @@ class SceneBake(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "faces", default=0, min=0, max=100_000_000, optional=True,
-                    tooltip="Simplify each cube to at most so many faces; seams between cubes stay closed. 0 keeps "
-                            "all.",
+                    tooltip="Simplify each cube to about so many faces; borders and seams between cubes stay as they "
+                            "are, so that more may remain. 0 keeps all.",
                 ),
                 io.Int.Input(
                     "remesh", default=0, min=0, max=LARGEST, optional=True, advanced=True,

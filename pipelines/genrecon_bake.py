@@ -69,7 +69,7 @@ def remesh_cells(scene: WorldScene) -> int:
 
 
 def simplified(vertices: Tensor, faces: Tensor, target: int) -> tuple[Tensor, Tensor]:
-    """A part with at most about `target` faces; the vertices of its border, which other parts share, stay as they are.
+    """A part with about `target` faces, or more: the vertices of its border, which other parts share, stay as they are.
 
     vertices: [V, 3] float32; faces: [F, 3]. target 0 keeps all.
     """
@@ -138,8 +138,8 @@ def bake_scene(
 ) -> bytes:  # fmt: skip
     """The bytes of scene.glb: one textured primitive per chunk.
 
-    size: texels along a side of each chunk's textures; method: of unwrapping; target: faces of a chunk at most, 0 keeps
-    all; workers: chunks at a time.
+    size: texels along a side of each chunk's textures; method: of unwrapping; target: see `simplified`;
+    workers: chunks at a time.
     """
     each = max(1, (os.cpu_count() or 1) // max(1, workers))
     return encode_glb(
@@ -190,7 +190,7 @@ def _values(scene: WorldScene, points: Tensor) -> Tensor:
 def plain_glb(scene: WorldScene, *, target: int = 0, workers: int = 1, progress: Progress | None = None) -> bytes:
     """The bytes of a GLB with colored vertices, one primitive per chunk; quick, and without textures.
 
-    target: faces of a chunk at most, 0 keeps all; workers: chunks at a time.
+    target: see `simplified`; workers: chunks at a time.
     """
 
     def make(chunk: int, vertices: Tensor, faces: Tensor) -> Part:
