@@ -37,23 +37,31 @@ def reconstruct_room(family, room, views: int = 16, seed: int = 42, changes: dic
 
 
 def score(scene, room, samples: int = 100_000) -> dict[str, float]:
-    """Scores of a scene against a room's whole inner surface, and the error of its base colors where both agree."""
+    """Scores of a scene against a room's whole inner surface, the error of its base colors where both agree, and the
+    recall of the furniture alone: of what lies more than 10 cm off walls, floor and ceiling, which an empty room of the
+    right size would have none of."""
     import numpy as np
     from scipy.spatial import cKDTree
 
-    from ..kernels.scene_metrics import sample_mesh, scene_scores
+    from ..kernels.scene_metrics import THRESHOLD, sample_mesh, scene_scores
     from ..training.genrecon.truth import true_surface
 
     vertices, faces, colors = true_surface(room)
     made = sample_mesh(scene.vertices.numpy(), scene.faces.numpy(), samples)
-    found = scene_scores(made, sample_mesh(vertices.numpy(), faces.numpy(), samples))
+    true = sample_mesh(vertices.numpy(), faces.numpy(), samples)
+    found = scene_scores(made, true)
+    sides = np.array(room.size[:2]) / 2 - np.abs(true[0][:, :2])
+    heights = np.minimum(true[0][:, 2], room.size[2] - true[0][:, 2])
+    inside = true[0][np.minimum(sides.min(1), heights) > THRESHOLD]
+    furniture = float((cKDTree(made[0]).query(inside)[0] < THRESHOLD).mean()) if len(inside) else 1.0
     distance, near = cKDTree(scene.vertices.numpy()).query(vertices.numpy())
     there = distance < 0.1
     values = scene.sample(scene.vertices)[:, :3].clamp(0, 1).numpy()
     error = values[near[there]] - colors.numpy()[there]
     return {
         "chamfer": found.chamfer, "precision": found.precision, "recall": found.recall, "f": found.f_arithmetic,
-        "f_harmonic": found.f_harmonic, "normals": found.normals, "color": float(np.sqrt((error**2).mean())),
+        "f_harmonic": found.f_harmonic, "normals": found.normals, "furniture": furniture,
+        "color": float(np.sqrt((error**2).mean())),
     }  # fmt: skip
 
 
