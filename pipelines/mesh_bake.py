@@ -165,11 +165,14 @@ def bake_part(
         later_nearest.result()  # says that nothing is written
     vertices = part.vertices.float()
     points = texels.interpolate(vertices, part.faces)
+    tell(140, 1000)
     normals = part.normals
-    normals = patiently(lambda: vertex_normals(vertices, part.faces), beat(100)) if normals is None else normals.float()
+    normals = patiently(lambda: vertex_normals(vertices, part.faces), beat(150)) if normals is None else normals.float()
     later_tangents = Later(lambda: vertex_tangents(vertices, part.faces, part.uv, normals)) if normal_map else None
     mixed_normals = texels.interpolate(normals, part.faces)
+    tell(170, 1000)
     own_normals = F.normalize(mixed_normals, dim=1, eps=1e-30)
+    tell(200, 1000)
     wanted, found, values, far = None, None, None, 0
     if isinstance(colors, Part):
         check_surface(colors.vertices, colors.faces)

@@ -91,7 +91,7 @@ class ClosestPoint:
             key[rows] = morton(pick(self.vertices, faces[rows]).mean(1), self.low, self.high)
 
         by_rows(count, find_key, beat=tick)
-        self.order = torch.argsort(key)
+        self.order = Later(lambda: torch.argsort(key)).result(beat)
         self.faces = pick(faces, self.order)
         self.slack = float((self.high - self.low).norm()) * 1e-6  # what float32 may be off by
         self.tree, self.boxes, self.lock = None, None, Lock()
