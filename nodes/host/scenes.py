@@ -17,7 +17,7 @@ ScenePhotosType = io.Custom("SIGHTLINE_SCENE_PHOTOS")
 ScenePlanType = io.Custom("SIGHTLINE_SCENE_PLAN")
 SceneConditionType = io.Custom("SIGHTLINE_SCENE_CONDITION")
 SceneLatentsType = io.Custom("SIGHTLINE_SCENE_LATENTS")
-SceneType = io.Custom("SIGHTLINE_SCENE")
+SceneType = io.Custom("SIGHTLINE_SCENE_MESH")
 
 
 def register_genrecon_folder() -> None:
