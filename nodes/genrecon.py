@@ -59,7 +59,7 @@ class GenReconLoader(io.ComfyNode):
                     "models", options=families, default=EMBEDDED,
                     tooltip=f"{EMBEDDED}: small weights of this pack (Apache-2.0) that know plain drawn rooms. Others "
                             f"lie in models/{scenes.GENRECON_FOLDER}: the published sparse_structure.pt, shape_slat.pt "
-                            "and texture_slat.pt (MIT), or a folder with a genrecon.json.",
+                            "and texture_slat.pt (no licence stated), or a folder with a genrecon.json.",
                 ),
             ],
             outputs=[
