@@ -10,6 +10,12 @@ from inside_comfyui import answer, enter, our_nodes
 
 CHANNELS, FOV, GRID = 16, 40.0, 32
 SUBMODELS = ("structure", "shape", "texture")
+DINO = {
+    "model_type": "dinov3", "num_hidden_layers": 1, "hidden_size": CHANNELS, "num_attention_heads": 2,
+    "num_register_tokens": 4, "intermediate_size": 32, "layer_norm_eps": 1e-5, "num_channels": 3, "patch_size": 16,
+    "rope_theta": 100.0, "image_size": 224, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+}  # fmt: skip
+NAF = {"dim": 16, "heads_attn": 2, "heads_rope": 2, "kernel_size": 9, "img_layers": 1}
 
 
 def tiny_clip_vision():
@@ -19,14 +25,9 @@ def tiny_clip_vision():
     import comfy.ops
     import torch
 
-    config = {
-        "model_type": "dinov3", "num_hidden_layers": 1, "hidden_size": CHANNELS, "num_attention_heads": 2,
-        "num_register_tokens": 4, "intermediate_size": 32, "layer_norm_eps": 1e-5, "num_channels": 3, "patch_size": 16,
-        "rope_theta": 100.0, "image_size": 224, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
-    }  # fmt: skip
-    clip = comfy.clip_vision.ClipVisionModel(config)
+    clip = comfy.clip_vision.ClipVisionModel(DINO)
     randomize(clip.model, 1)
-    naf = comfy.clip_vision.NAF(comfy.ops.manual_cast, dim=16, heads_attn=2, heads_rope=2, kernel_size=9, img_layers=1)
+    naf = comfy.clip_vision.NAF(comfy.ops.manual_cast, **NAF)
     naf.image_encoder.rope.periods.copy_(torch.tensor([1.0, 10.0]))
     randomize(naf, 2)
     clip.naf = comfy.model_patcher.CoreModelPatcher(naf.eval(), load_device=clip.load_device, offload_device="cpu")

@@ -12,6 +12,10 @@ from types import SimpleNamespace
 from inside_comfyui import answer, enter, our_nodes
 
 STEPS, SEEDS = 4, (7, 8, 9, 10)
+SHAPE = dict(model_channels=[16, 16, 8, 8, 8], latent_channels=32, num_blocks=[1, 1, 0, 0, 0],
+             block_type=["SparseConvNeXtBlock3d"] * 5, up_block_type=["SparseResBlockC2S3d"] * 4,
+             block_args=[{}] * 5)  # fmt: skip
+STRUCTURE = dict(out_channels=1, latent_channels=8, num_res_blocks=1, channels=[8, 8, 8], num_res_blocks_middle=1)
 
 
 def tiny_vaes():
@@ -20,15 +24,12 @@ def tiny_vaes():
     from native_trellis2 import randomize
     from torch import nn
 
-    sizes = dict(model_channels=[16, 16, 8, 8, 8], latent_channels=32, num_blocks=[1, 1, 0, 0, 0],
-                 block_type=["SparseConvNeXtBlock3d"] * 5, up_block_type=["SparseResBlockC2S3d"] * 4,
-                 block_args=[{}] * 5)  # fmt: skip
     shape, texture = core.ShapeVae.__new__(core.ShapeVae), core.TextureVae.__new__(core.TextureVae)
     nn.Module.__init__(shape)
     nn.Module.__init__(texture)
-    shape.shape_dec = core.FlexiDualGridVaeDecoder(resolution=256, **sizes)
-    shape.struct_dec = core.SparseStructureDecoder(1, 8, 1, [8, 8, 8], 1)
-    texture.txt_dec = core.SparseUnetVaeDecoder(out_channels=6, pred_subdiv=False, **sizes)
+    shape.shape_dec = core.FlexiDualGridVaeDecoder(resolution=256, **SHAPE)
+    shape.struct_dec = core.SparseStructureDecoder(**STRUCTURE)
+    texture.txt_dec = core.SparseUnetVaeDecoder(out_channels=6, pred_subdiv=False, **SHAPE)
     randomize(shape, 21)
     randomize(texture, 22)
     return shape.eval(), texture.eval()

@@ -1,8 +1,13 @@
 """A node pack for the tests: values that no well-behaved node gives."""
 
+import importlib.util
+
 import torch
 
 from . import tiny_text_encoders  # noqa: F401  (for what it does)
+
+if importlib.util.find_spec("comfy.ldm.trellis2") is not None:
+    from . import tiny_pixal3d  # noqa: F401  (for what it does)
 
 
 class BrokenImage:
