@@ -19,7 +19,7 @@ from pretended_gpu import NAME, pretended_gpu
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "models" / part) for part in ("sparsegen", "trellis2", "genrecon", "sam3d")]
-sys.path[:0] = [str(TESTS / "scene"), str(TESTS / "pipelines"), str(TESTS / "cli")]
+sys.path[:0] = [str(TESTS / "scene"), str(TESTS / "comfy"), str(TESTS / "pipelines"), str(TESTS / "cli")]
 CASES: dict[str, Callable] = {}
 DOUBLES = ("genrecon", "seethrough3d")  # ask for the device's name, and use float32 on Apple's
 

@@ -13,6 +13,7 @@ import pytest
 
 from sightline.scene.document import SceneError, parse_document
 from sightline.scene.document.examples import EXAMPLES, load_example
+from sightline.scene.document.geometry import canonical
 from sightline.scene.document.saved_pickle import load_plain, read_saved_scene, write_saved_scene
 
 
@@ -48,10 +49,11 @@ def test_zero_extent_is_raised_with_a_note():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_round_trip_of_the_published_scenes(name):
-    document = load_example(name)
-    data = write_saved_scene(document)
-    back = read_saved_scene(data)
+def test_round_trip_of_the_examples(name):
+    """What is saved has the camera at home, so scenes are compared as they lie then."""
+    document = canonical(load_example(name)).document
+    data = write_saved_scene(load_example(name))
+    back = canonical(read_saved_scene(data)).document
     for one, other in zip(document.objects, back.objects, strict=True):
         assert (one.prompt, one.preset) == (other.prompt, other.preset)
         assert np.allclose(
