@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -38,6 +39,31 @@ class MovingAverage:
             shadow.lerp_(live, weight) if live.requires_grad else shadow.copy_(live)
         for shadow, live in zip(self.module.buffers(), module.buffers()):
             shadow.copy_(live)
+
+
+@dataclass
+class StageFolders:
+    """The folder of the data and the folder of the runs, which stages work with; what was read once is kept."""
+
+    folder: Path
+    runs: Path
+
+    def __post_init__(self):
+        self.kept: dict = {}
+
+    def once(self, name: str, make: Callable):
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+    def averaged(self, stage: str, build: Callable[[], nn.Module]) -> nn.Module:
+        """The averaged module of a stage that has run; raises InputError where it has not."""
+        path = self.runs / stage / "state.pth"
+        if not path.is_file():
+            raise InputError(f"{self.runs} holds no run of the stage {stage!r}; train it first.")
+        module = build()
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+        return module.eval().requires_grad_(False)
 
 
 class StageRun:

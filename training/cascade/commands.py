@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 from ...scene.errors import InputError
+from ..command_options import part_of, progress_bar
 from .data import KINDS, SPLITS, object_of, prepare
 
 UNKNOWN = ("snowman", "vase", "car")  # kinds no stage has seen
@@ -42,27 +42,12 @@ def run(args: argparse.Namespace) -> int:
     return _export(args) if args.export else _train(args)
 
 
-def _bar(args: argparse.Namespace, label: str):
-    maker = getattr(args, "progress_bar", None)
-    return maker(label, args.progress) if maker else nullcontext(lambda done, total: None)
-
-
-def _part(text: str) -> tuple[int, int]:
-    try:
-        part, parts = (int(x) for x in text.split("/"))
-    except ValueError:
-        raise InputError(f"--part is {text!r}; write K/N, e.g. 0/2.") from None
-    if not 0 <= part < parts:
-        raise InputError(f"--part is {text!r}; K must lie in 0..N-1.")
-    return part, parts
-
-
 def _prepare(args: argparse.Namespace) -> int:
     from .derived import derive
     from .texture_code import derive_textures
 
-    part, count = _part(args.part), args.objects or 8000
-    with _bar(args, "drawing") as bar:
+    part, count = part_of(args.part), args.objects or 8000
+    with progress_bar(args, "drawing") as bar:
         for split in SPLITS:
             wanted = count if split == "train" else min(count, HELD_OUT)
             for done in prepare(args.data, wanted, split, part):
@@ -88,7 +73,7 @@ def _train(args: argparse.Namespace) -> int:
     for name in STAGES if args.stage == "all" else [args.stage]:
         stage = start(name, bench, steps=args.steps)
         figures = FIGURES.get(name)
-        with _bar(args, name) as bar:
+        with progress_bar(args, name) as bar:
             stage.run(
                 minutes=args.minutes,
                 evaluate=figures and (lambda module, f=figures: f(bench, module)),
@@ -120,7 +105,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     cascade = load_family(folder, "pixal3d", projected=True)
     indices = [object_of(i, "test") for i in range(args.objects or 50)]
     indices += [(kind, SPLITS["test"] + k) for kind in UNKNOWN for k in range(len(indices) // 10)]
-    with _bar(args, "measuring") as bar:
+    with progress_bar(args, "measuring") as bar:
         rows = list(measure_all(cascade, indices, LinearCode.read(folder / CODE_FILE), bar, args.noises))
     for kind in ("all", *KINDS, *UNKNOWN):
         chosen = [row for row in rows if kind == row["kind"] or (kind == "all" and row["kind"] in KINDS)]

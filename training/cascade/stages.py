@@ -19,7 +19,7 @@ from ...models.trellis2.sparse_structure_flow import SparseStructureFlow
 from ...models.trellis2.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from ...scene.errors import InputError
 from ..optimizers import OptimizerOptions
-from ..stage_run import StageRun
+from ..stage_run import StageFolders, StageRun
 from . import decoders, encoder_stage, encoders, flows, texture_code
 from .data import Shards
 from .derived import Latents, shape_code
@@ -57,20 +57,8 @@ def math_attention() -> AbstractContextManager:
     return sdpa_kernel(SDPBackend.MATH)
 
 
-@dataclass
-class Bench:
-    """The data folder and the runs folder a stage works with; what was read once is kept."""
-
-    folder: Path
-    runs: Path
-
-    def __post_init__(self):
-        self.kept: dict = {}
-
-    def once(self, name: str, make: Callable):
-        if name not in self.kept:
-            self.kept[name] = make()
-        return self.kept[name]
+class Bench(StageFolders):
+    """What the stages read, once each."""
 
     def latents(self, split: str = "train") -> Latents:
         return self.once(f"latents {split}", lambda: Latents(self.folder, split))
@@ -92,12 +80,7 @@ class Bench:
 
     def trained(self, stage: str) -> nn.Module:
         """The averaged module of a stage that has run."""
-        path = self.runs / stage / "state.pth"
-        if not path.is_file():
-            raise InputError(f"{self.runs} holds no run of the stage {stage!r}; train it first.")
-        module = STAGES[stage].build()
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
-        return module.eval().requires_grad_(False)
+        return self.averaged(stage, STAGES[stage].build)
 
 
 def generator(step: int) -> torch.Generator:

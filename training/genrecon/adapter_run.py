@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from ...models.trellis2.checkpoint import read_config
 from ...models.trellis2.family import find_dinov3
 from ...models.trellis2.safetensors_file import SafetensorsFile
 from ...scene.errors import InputError
+from ..command_options import progress_bar
 from .adapter_config import AdapterRecipe, read_adapter_recipe
 from .chunk_data import ChunkFolders
 from .recipe import AdapterTrainer, adapter_model
@@ -107,8 +107,7 @@ def run_adapter(args: argparse.Namespace) -> int:
         count = save_adapter(run.trainer.adapter(), args.export, given, recipe.lora, overwrite=args.overwrite)
         print(f"{args.export}: {count / 1e6:.1f} M numbers")
         return 0
-    maker = getattr(args, "progress_bar", None)
-    with maker("steps", args.progress) if maker else nullcontext(None) as bar:
+    with progress_bar(args, "steps") as bar:
         run.run(args.minutes, bar)
     print(f"{args.out}: state.pth, log.jsonl")
     return 0

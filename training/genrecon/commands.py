@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 from ...scene.errors import InputError
+from ..command_options import part_of, progress_bar
 
 EMBEDDED = ("tiny", "embedded")  # the first is the command's default
 HELD_OUT = 40  # rooms drawn for validation
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, measure=None, draw=None) -> int:
     if args.objects is not None and args.objects < 1:
         raise InputError(f"--objects is {args.objects}; it must be at least 1.")
     if args.pictures:
-        with _bar(args, "drawing") as bar:
+        with progress_bar(args, "drawing") as bar:
             print(draw(args.pictures, args.weights, args.objects or 4, bar))
         return 0
     if args.evaluate:
@@ -51,29 +51,14 @@ def run(args: argparse.Namespace, measure=None, draw=None) -> int:
     return _export(args) if args.export else _train(args)
 
 
-def _bar(args: argparse.Namespace, label: str):
-    maker = getattr(args, "progress_bar", None)
-    return maker(label, args.progress) if maker else nullcontext(lambda done, total: None)
-
-
-def _part(text: str) -> tuple[int, int]:
-    try:
-        part, parts = (int(x) for x in text.split("/"))
-    except ValueError:
-        raise InputError(f"--part is {text!r}; write K/N, e.g. 0/2.") from None
-    if not 0 <= part < parts:
-        raise InputError(f"--part is {text!r}; K must lie in 0..N-1.")
-    return part, parts
-
-
 def _prepare(args: argparse.Namespace) -> int:
     from .data import prepare
     from .embedded import read_codes
 
     count, codes = args.objects or 500, read_codes(args.data)
-    with _bar(args, "drawing") as bar:
+    with progress_bar(args, "drawing") as bar:
         for split, wanted in (("validation", min(count, HELD_OUT)), ("train", count)):
-            for done in prepare(args.data, wanted, codes, split, _part(args.part)):
+            for done in prepare(args.data, wanted, codes, split, part_of(args.part)):
                 bar(done, wanted)
     print(args.data)
     return 0
@@ -86,7 +71,7 @@ def _train(args: argparse.Namespace) -> int:
     for name in STAGES if args.stage == "all" else [args.stage]:
         stage = start(name, bench, steps=args.steps)
         figures = STAGES[name].figures
-        with _bar(args, name) as bar:
+        with progress_bar(args, name) as bar:
             stage.run(
                 minutes=args.minutes,
                 log_every=25,
@@ -111,7 +96,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace, measure) -> int:
-    with _bar(args, "measuring") as bar:
+    with progress_bar(args, "measuring") as bar:
         for row in measure(args.weights, args.objects or 8, bar):
             print(json.dumps(row), flush=True)
     return 0
@@ -120,7 +105,7 @@ def _evaluate(args: argparse.Namespace, measure) -> int:
 def _cut(args: argparse.Namespace) -> int:
     from .cutting import cut_rooms
 
-    with _bar(args, "cutting") as bar:
+    with progress_bar(args, "cutting") as bar:
         count = cut_rooms(args.meshes, args.data, family=args.weights, progress=bar, tell=print)
     print(f"{args.data}: {count} chunks")
     return 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...scene.errors import InputError
 from ..cascade.derived import shape_code
 from ..optimizers import OptimizerOptions
-from ..stage_run import StageRun
+from ..stage_run import StageFolders, StageRun
 from . import encoder_stage, flow_stages, structure_decoder
 from .data import Rooms
 from .export import CODES
@@ -20,20 +20,8 @@ from .flow_stages import Scales
 from .volumes import Codes
 
 
-@dataclass
-class RoomBench:
-    """The folder of drawn rooms and the folder of runs; what was read once is kept."""
-
-    folder: Path
-    runs: Path
-
-    def __post_init__(self):
-        self.kept: dict = {}
-
-    def once(self, name: str, make: Callable):
-        if name not in self.kept:
-            self.kept[name] = make()
-        return self.kept[name]
+class RoomBench(StageFolders):
+    """What the stages read, once each."""
 
     def rooms(self, split: str = "train") -> Rooms:
         return self.once(f"rooms {split}", lambda: Rooms(self.folder, split))
@@ -55,12 +43,7 @@ class RoomBench:
 
     def trained(self, stage: str) -> nn.Module:
         """The averaged module of a stage that has run."""
-        path = self.runs / stage / "state.pth"
-        if not path.is_file():
-            raise InputError(f"{self.runs} holds no run of the stage {stage!r}; train it first.")
-        module = STAGES[stage].build(None)
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
-        return module.eval().requires_grad_(False)
+        return self.averaged(stage, lambda: STAGES[stage].build(None))
 
 
 def read_codes(folder: Path | str) -> Codes:

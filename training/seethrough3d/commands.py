@@ -39,9 +39,7 @@ def run(args: argparse.Namespace, load_flux: Callable[..., Any]) -> int:
     flux = load_flux(args.flux, "cpu")
     flux.t5 = flux.clip = None  # the prompts are encoded already
     with args.progress_bar("steps", args.progress) as bar:
-        path = fit(
-            recipe, args.data, args.out, flux.transformer, flux.vae, cache, minutes=args.minutes, callback=bar
-        )
+        path = fit(recipe, args.data, args.out, flux.transformer, flux.vae, cache, minutes=args.minutes, callback=bar)
     print(f"{path}: the LoRA, for Occlusion LoRA Loader")
     return 0
 
