@@ -29,6 +29,11 @@ OPTIONAL = (
     ("tensorboard", "training curves", "pip install tensorboard"),
     ("wandb", "training curves", "pip install wandb"),
 )
+# embedded families of several networks -> sha256 of the lines "FILE SHA256" of their .safetensors files, in order
+FAMILIES = {
+    "models/trellis2/pixal3d-tiny": "b8b07937125981f70bad58ca539a5f6c6bd54cf310910c12d0e9515b53ff2498",
+    "models/genrecon/genrecon-tiny": "3f8f9748f47866217d391dd391e07062b1a8a15ebb36afd9a4af5f5bdebedc5c",
+}
 REQUIRED = ("torch", "numpy", "PIL", "safetensors", "scipy")
 
 
@@ -144,7 +149,22 @@ def embedded_weights() -> list[dict]:
             state = "ok" if wanted in (None, digest) else "changed (their checksum is not the released one)"
             entry |= {"bytes": len(data), "sha256": digest, "state": state}
         entries.append(entry)
-    return entries
+    return entries + [_family(ROOT / place, wanted) for place, wanted in FAMILIES.items()]
+
+
+def _family(folder: Path, wanted: str) -> dict:
+    """The entry of a folder of networks; its checksum is that of their checksums."""
+    entry = {"name": folder.name, "path": str(folder), "licence": "Apache-2.0", "state": "missing"}
+    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.safetensors"))
+    if files:
+        total, size = hashlib.sha256(), 0
+        for name, path in files:
+            data = path.read_bytes()
+            size += len(data)
+            total.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
+        state = "ok" if total.hexdigest() == wanted else "changed (their checksum is not the released one)"
+        entry |= {"bytes": size, "sha256": total.hexdigest(), "state": state}
+    return entry
 
 
 def _cpu_name() -> str:

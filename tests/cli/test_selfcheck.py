@@ -97,9 +97,20 @@ def test_embedded_weights_are_compared_with_their_checksum(report, tmp_path, mon
         path.write_bytes(b"numbers")
     digest = hashlib.sha256(b"numbers" if state == "ok" else b"others").hexdigest()
     monkeypatch.setattr("sightline.models.sparsegen.weights.ALL", (known(path, digest), known(None, None)))
+    monkeypatch.setattr(selfcheck, "FAMILIES", {})
     found = report()
     assert len(found["weights"]) == 1 and found["weights"][0]["state"].startswith(state)
     assert any("weights w are" in problem for problem in found["problems"]) == (state != "ok")
+
+
+def test_embedded_families_are_compared_with_their_checksum(report, tmp_path, monkeypatch):
+    found = {entry["name"]: entry["state"] for entry in report()["weights"]}
+    assert found == {"sparsegen-tiny": "ok", "pixal3d-tiny": "ok", "genrecon-tiny": "ok"}
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "a.safetensors").write_bytes(b"numbers")
+    monkeypatch.setattr(selfcheck, "FAMILIES", {str(tmp_path / "some"): "0" * 64, str(tmp_path / "none"): "0" * 64})
+    *_, changed, missing = report()["weights"]
+    assert changed["state"].startswith("changed") and changed["bytes"] == 7 and missing["state"] == "missing"
 
 
 def test_one_broken_part_hides_no_other(report, monkeypatch):
