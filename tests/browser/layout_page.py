@@ -222,6 +222,14 @@ class LayoutPage:
     def counters(self):
         return self.page.evaluate("async () => ({ ...(await __sightline.load()).hooks.counters })")
 
+    def until(self, script, arg=None, seconds=10):
+        """Wait until an async function gives true; to playwright's `wait_for_function` its promise is true at once."""
+        for _ in range(10 * seconds):
+            if self.page.evaluate(script, arg):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"after {seconds} s still not: {script}")
+
 
 @contextmanager
 def opened(chromium, server, nodes2=False, locale="en", theme="dark", script=None, tips=3):

@@ -37,12 +37,12 @@ def test_d63_a_lost_context_comes_back_with_the_same_picture(classic):
         "async () => { const gl = (await __sightline.load()).hooks.peekGL().renderer.getContext();"
         "window.lose = gl.getExtension('WEBGL_lose_context'); lose.loseContext(); }"
     )
-    page.page.wait_for_function("async () => (await __sightline.load()).hooks.peekGL().lost")
+    page.until("async () => (await __sightline.load()).hooks.peekGL().lost")
     page.ed("e.view.invalidate()")
     page.settle()
     assert page.pixels() == before  # the last picture stays while it is gone
     page.page.evaluate("() => lose.restoreContext()")
-    page.page.wait_for_function("async () => !(await __sightline.load()).hooks.peekGL().lost")
+    page.until("async () => !(await __sightline.load()).hooks.peekGL().lost")
     page.ed("e.view.invalidate()")
     page.settle()
     assert page.pixels() == before

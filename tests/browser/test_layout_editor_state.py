@@ -71,7 +71,7 @@ def test_d1_d4_d6_nothing_is_loaded_before_and_nothing_is_held_after(chromium, s
         assert page.page.evaluate("() => held.count") == 0
         assert page.counters()["listeners"] == 0 and page.counters()["editors"] == 0
         assert page.page.evaluate("() => held.timers") == [30_000]
-        page.page.wait_for_function("async () => (await __sightline.load()).hooks.peekGL() === null")
+        page.until("async () => (await __sightline.load()).hooks.peekGL() === null")
         assert page.counters()["contexts"] == 0
         page.fresh(scene(CHAIR))
         assert page.counters()["contexts"] == 1 and len(set(page.ed(COLOURS))) > 20
@@ -201,7 +201,7 @@ def test_d51_a_gesture_is_one_commit_and_none_while_it_lasts(every):
     page.focus()
     page.mouse.wheel(0, 100)
     page.mouse.wheel(0, 100)
-    page.page.wait_for_function("async (n) => (await __sightline.load()).hooks.counters.commits === n + 1", arg=before)
+    page.until("async (n) => (await __sightline.load()).hooks.counters.commits === n + 1", arg=before)
 
 
 def test_d52_host_undo_and_redo_restore_document_view_and_selection(every):
