@@ -1,4 +1,4 @@
-"""The two backbones of the command `relaxflow`: what they read, sample and give back."""
+"""The backbones of the command `relaxflow`: what they read, sample and give back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Made:
 
 
 class Backbone:
-    """Reads pictures and the layout; the subclasses sample."""
+    """Reads pictures and the layout; the subclasses load weights and sample."""
 
     frame = "z_up"
     tolerance, dilate = 1.5, 1.5
@@ -48,10 +48,6 @@ class Backbone:
             if args.fov is not None:
                 raise InputError("--scene brings a camera of its own; leave out --fov.")
             self.layout = scene_view(read_scene_file(args.scene)[0], args.subject, self.frame)
-
-    def load(self) -> None:
-        """Read the weights."""
-        raise NotImplementedError
 
     def visibility(self):
         """How strict the depth test is; the grid is the networks'."""

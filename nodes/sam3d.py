@@ -27,6 +27,7 @@ from . import host
 from .host import io
 from .host import sam3d as room
 from .relax_settings import PAPER, relax_input
+from .sampler_widgets import rescale_input, seed_input, steps_input
 from .trellis2_models import NONE
 
 CATEGORY = f"{host.CATEGORY}/SAM 3D Objects"
@@ -42,16 +43,10 @@ def model_input() -> io.Input:
 def sampler_inputs(published: SamplerSettings, guided: str) -> list:
     """The widgets of a sampler with the published defaults of its stage."""
     return [
-        io.Int.Input(
-            "seed", default=42, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="Number that chooses the starting noise of this stage.",
-        ),
-        io.Int.Input("steps", default=published.steps, min=1, max=1000, tooltip="Sampling steps of one pass."),
+        seed_input(),
+        steps_input(published.steps),
         io.Float.Input("guidance", default=published.strength, min=0.0, max=100.0, step=0.1, tooltip=guided),
-        io.Float.Input(
-            "rescale_t", default=published.rescale_t, min=0.01, max=100.0, step=0.01, advanced=True,
-            tooltip="How many of the steps are spent near the noise: 1 spreads them evenly, more makes form finer.",
-        ),
+        rescale_input(published.rescale_t),
     ]  # fmt: skip
 
 

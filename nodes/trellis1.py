@@ -25,6 +25,7 @@ from . import host
 from .host import io
 from .host import relax as room
 from .relax_settings import PAPER, relax_input
+from .sampler_widgets import guidance_interval, interval_inputs, rescale_input, seed_input, steps_input
 from .trellis2_models import BESIDE, NONE
 
 CATEGORY = f"{host.CATEGORY}/TRELLIS"
@@ -38,30 +39,16 @@ def model_input() -> io.Input:
 def sampler_inputs() -> list:
     """The widgets of both samplers, with the published defaults, and what they take of RelaxFlow."""
     published = PUBLISHED_SAMPLER
-    low, high = published.guidance_interval
     return [
-        io.Int.Input(
-            "seed", default=42, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="Number that chooses the starting noise of this stage.",
-        ),
-        io.Int.Input("steps", default=published.steps, min=1, max=1000, tooltip="Sampling steps of one pass."),
+        seed_input(),
+        steps_input(published.steps),
         io.Float.Input(
             "guidance", default=published.guidance_strength, min=0.0, max=100.0, step=0.1,
             tooltip="How strongly the picture is followed: one more than TRELLIS's cfg_strength; 1 follows it plainly, "
                     "at half the cost.",
         ),
-        io.Float.Input(
-            "guidance_start", default=high, min=0.0, max=1.0, step=0.01, advanced=True,
-            tooltip="Time from which guidance acts; sampling runs from time 1 (noise) to 0.",
-        ),
-        io.Float.Input(
-            "guidance_end", default=low, min=0.0, max=1.0, step=0.01, advanced=True,
-            tooltip="Time at which guidance ends; below it the picture is followed plainly.",
-        ),
-        io.Float.Input(
-            "rescale_t", default=published.rescale_t, min=0.01, max=100.0, step=0.01, advanced=True,
-            tooltip="How many of the steps are spent near the noise: 1 spreads them evenly, more makes form finer.",
-        ),
+        *interval_inputs(published.guidance_interval),
+        rescale_input(published.rescale_t),
         io.Boolean.Input(
             "hold_seen", default=False, advanced=True,
             tooltip="Beyond the paper: what `visibility` shows keeps the states of the picture's own run, which is "
@@ -88,9 +75,7 @@ def branch_inputs() -> list:
 
 def sampler_settings(steps, guidance, guidance_start, guidance_end, rescale_t) -> SamplerSettings:
     """The widgets as the library's options."""
-    if guidance_end > guidance_start:
-        raise InputError(f"`guidance_end` {guidance_end} comes before `guidance_start` {guidance_start}; swap them.")
-    return SamplerSettings(steps, guidance, 0.0, (guidance_end, guidance_start), rescale_t)
+    return SamplerSettings(steps, guidance, 0.0, guidance_interval(guidance_start, guidance_end), rescale_t)
 
 
 def branches(tokens: list[Tensor], prior: list[Tensor] | None, device) -> Branches:

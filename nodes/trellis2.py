@@ -15,6 +15,7 @@ from ..scene.errors import InputError
 from ..scene.sparse import SparseTensor
 from . import host
 from .host import io
+from .sampler_widgets import guidance_interval, interval_inputs, rescale_input, seed_input, steps_input
 from .trellis2_condition import makers
 from .trellis2_models import CATEGORY, HostedCascade
 
@@ -45,13 +46,9 @@ def on_grid(coords: Tensor, device) -> Tensor:
 def sampler_inputs(role: str) -> list:
     """The widgets of a sampler with the published defaults of its stage."""
     published = PAPER_SAMPLERS[role]
-    low, high = published.guidance_interval
     return [
-        io.Int.Input(
-            "seed", default=42, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="Number that chooses the starting noise of this stage; the same for every object of a batch.",
-        ),
-        io.Int.Input("steps", default=published.steps, min=1, max=1000, tooltip="Sampling steps of one pass."),
+        seed_input("; the same for every object of a batch"),
+        steps_input(published.steps),
         io.Float.Input(
             "guidance", default=published.guidance_strength, min=0.0, max=100.0, step=0.1,
             tooltip="How strongly the picture is followed; 1 follows it plainly, at half the cost.",
@@ -60,28 +57,16 @@ def sampler_inputs(role: str) -> list:
             "guidance_rescale", default=published.guidance_rescale, min=0.0, max=1.0, step=0.01, advanced=True,
             tooltip="How far the contrast that guidance adds is taken back; 0 leaves it.",
         ),
-        io.Float.Input(
-            "guidance_start", default=high, min=0.0, max=1.0, step=0.01, advanced=True,
-            tooltip="Time from which guidance acts; sampling runs from time 1 (noise) to 0.",
-        ),
-        io.Float.Input(
-            "guidance_end", default=low, min=0.0, max=1.0, step=0.01, advanced=True,
-            tooltip="Time at which guidance ends; below it the picture is followed plainly.",
-        ),
-        io.Float.Input(
-            "rescale_t", default=published.rescale_t, min=0.01, max=100.0, step=0.01, advanced=True,
-            tooltip="How many of the steps are spent near the noise: 1 spreads them evenly, more makes form finer.",
-        ),
+        *interval_inputs(published.guidance_interval),
+        rescale_input(published.rescale_t),
     ]  # fmt: skip
 
 
 def settings(role: str, steps, guidance, guidance_rescale, guidance_start, guidance_end, rescale_t) -> dict:
     """The widgets as the library's options."""
-    if guidance_end > guidance_start:
-        raise InputError(f"`guidance_end` {guidance_end} comes before `guidance_start` {guidance_start}; swap them.")
     values = {
         "steps": steps, "guidance_strength": guidance, "guidance_rescale": guidance_rescale,
-        "guidance_interval": (guidance_end, guidance_start), "rescale_t": rescale_t,
+        "guidance_interval": guidance_interval(guidance_start, guidance_end), "rescale_t": rescale_t,
     }  # fmt: skip
     return {role: values}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,17 +43,19 @@ def extra():
     return field(default_factory=dict, metadata={"extra": True})
 
 
-class Kind:
+class Kind(ABC):
     """How one value is read from JSON, written to JSON, and described."""
 
+    @abstractmethod
     def read(self, value: Any, reader: Reader, pointer: str, label: str, default: Any) -> Any:
-        raise NotImplementedError
+        """The value for a field from its JSON; tells the reader what is wrong with it."""
 
     def write(self, value: Any) -> Any:
         return value
 
+    @abstractmethod
     def schema(self) -> dict:
-        raise NotImplementedError
+        """JSON schema of the value."""
 
 
 @dataclass(frozen=True)
